@@ -1,0 +1,1 @@
+"""Background tasks for Python web applications."""
