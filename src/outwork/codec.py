@@ -35,7 +35,9 @@ def decode_job(body: bytes) -> Job:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(f"this is not a job's envelope: {error}") from error
     if job.v > WIRE_VERSION:
-        raise Undecodable(f"the envelope has version {job.v}; this release reads up to {WIRE_VERSION}. Upgrade the worker")
+        raise Undecodable(
+            f"the envelope has version {job.v}; this release reads up to {WIRE_VERSION}. Upgrade the worker"
+        )
     return job
 
 

@@ -208,7 +208,7 @@ class ResultNotReady(OutworkError, ValueError):
     code = "OW142"
 
 
-# ---- why an attempt failed (these names appear as class paths in a job's failures) -------------------------------------
+# ---- why an attempt failed (these names appear as class paths in a job's failures) ----------------------------------
 
 
 class UnknownTask(OutworkError, LookupError):
@@ -253,7 +253,7 @@ class Expired(OutworkError):
     code = "OW155"
 
 
-# ---- control from inside a task (DESIGN: exceptions, because they work at any depth) -----------------------------------
+# ---- control from inside a task (DESIGN: exceptions, because they work at any depth) --------------------------------
 
 
 class Control(OutworkError):

@@ -149,7 +149,7 @@ class Dead(Struct, frozen=True, tag=True, gc=False):
 
 
 class Release(Struct, frozen=True, tag=True, gc=False):
-    """Given back unstarted, not counted: at its old place, or in `delay` seconds. `missed`: its task is unknown here."""
+    """Given back unstarted, not counted: at its old place, or in `delay` seconds. `missed`: the worker lacks its task."""
 
     delay: float = 0.0
     missed: bool = False
@@ -280,7 +280,9 @@ def settle(record: Record, claim_id: str, outcome: Outcome, now: Moment, terms: 
         return record, Answer.ALREADY
     match outcome:
         case Done(result, keep):
-            return finish(record, State.SUCCESSFUL, now, terms.keep if keep is None else keep, result=result), Answer.DONE
+            return finish(
+                record, State.SUCCESSFUL, now, terms.keep if keep is None else keep, result=result
+            ), Answer.DONE
         case Dead(errors, keep):
             ended = replace(record, failures=record.failures + 1, errors=errors)
             return finish(ended, State.FAILED, now, terms.keep_failed if keep is None else keep), Answer.DONE
@@ -328,9 +330,7 @@ def rescue(record: Record, now: Moment, terms: Terms) -> Record:
     crashes = record.crashes + 1
     buried = record.at_most_once or crashes > record.max_crashes
     failure = death(record, now)
-    record = replace(
-        record, crashes=crashes, claim_id=None, lease_until=None, errors=remember(record.errors, failure)
-    )
+    record = replace(record, crashes=crashes, claim_id=None, lease_until=None, errors=remember(record.errors, failure))
     if buried:
         return finish(record, State.FAILED, now, terms.keep_failed)
     if record.cancel_requested:

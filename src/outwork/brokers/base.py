@@ -281,7 +281,7 @@ class Store(ABC):
         """The records of these jobs, in this order; None for one that is not known (any more)."""
 
     @abstractmethod
-    def list(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
+    def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
         """A page of the records that fit, newest first."""
 
     @abstractmethod

@@ -48,7 +48,9 @@ class BrokerURL:
         self.shown = masked(url)
         scheme, colon, rest = url.partition(":")
         if not colon or not scheme:
-            raise InvalidURL(f"{self.shown!r} is not a broker URL: it has no scheme. Write, for example, sqlite:///tasks.db")
+            raise InvalidURL(
+                f"{self.shown!r} is not a broker URL: it has no scheme. Write, for example, sqlite:///tasks.db"
+            )
         self.scheme = scheme.lower()
         try:
             parts = urlsplit(rest, allow_fragments=False)
@@ -99,7 +101,9 @@ class BrokerURL:
         unknown = ", ".join(sorted(self._query))
         close = get_close_matches(next(iter(self._query)), known, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise InvalidURL(f"{self.shown}: unknown option {unknown}.{hint} Known options of {self.scheme}: {', '.join(known)}")
+        raise InvalidURL(
+            f"{self.shown}: unknown option {unknown}.{hint} Known options of {self.scheme}: {', '.join(known)}"
+        )
 
 
 def seconds(text: str) -> float:
