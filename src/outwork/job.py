@@ -149,7 +149,7 @@ class Dead(Struct, frozen=True, tag=True, gc=False):
 
 
 class Release(Struct, frozen=True, tag=True, gc=False):
-    """Given back unstarted, not counted: at its old place, or in `delay` seconds. `missed`: the worker lacks its task."""
+    """Given back unstarted, not counted: at its old place or in `delay` seconds. `missed`: its task is unknown here."""
 
     delay: float = 0.0
     missed: bool = False

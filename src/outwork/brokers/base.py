@@ -263,7 +263,7 @@ class Count(NamedTuple):
     queue: str
     task: str
     state: State
-    count: int
+    jobs: int
 
 
 class Page(NamedTuple):
