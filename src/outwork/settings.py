@@ -1,0 +1,462 @@
+"""The settings: one frozen record, and where each of its values comes from.
+
+    default < file < framework < environment < argument of `Outwork(...)` < command line
+
+Keys are dotted: `broker_url`, `worker.concurrency`. The environment writes them `OUTWORK_BROKER_URL` and
+`OUTWORK_WORKER__CONCURRENCY`, a TOML file as keys and tables. Whatever is not known here is an error that names its
+place and the nearest known name: a typo in a setting must not wait for the night to be found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, cast
+from urllib.parse import quote, unquote
+
+import msgspec
+from msgspec import Struct
+
+from outwork.brokers.url import masked
+from outwork.durations import seconds_of
+from outwork.errors import SettingsError
+
+PREFIX: Final = "OUTWORK_"
+FILE_NAME: Final = "outwork.toml"
+PROJECT_FILE: Final = "pyproject.toml"
+CREDENTIAL: Final = "outwork_broker_url"
+"""The name of the file in `$CREDENTIALS_DIRECTORY` (systemd's LoadCredential) that holds the broker's URL."""
+
+NOT_SETTINGS: Final = frozenset({"OUTWORK_CONFIG", "OUTWORK_APP", "OUTWORK_DEBUG", "OUTWORK_BROKER_URL_FILE"})
+FOREIGN: Final = re.compile(
+    r"OUTWORK_(?:LOG(?:_.*)?|TEST_.*|X_.*"
+    r"|(?:.*_)?SERVICE_HOST|(?:.*_)?SERVICE_PORT(?:_.*)?|(?:.*_)?PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+"""Variables that are no settings: `OUTWORK_LOG...`, `OUTWORK_TEST_...`, `OUTWORK_X_...` (free for your own use), and
+those that Kubernetes puts into every pod beside a service whose name begins with "outwork"."""
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True):
+    """How a worker runs. `queues` are `name` or `name:limit`; empty means all that its tasks and the broker know."""
+
+    concurrency: int = 20
+    threads: int | None = None
+    children: int | None = None
+    processes: int = 1
+    grace: float = 25.0
+    queues: tuple[str, ...] = ()
+    log_format: Literal["text", "json"] = "text"
+
+
+class RetentionSettings(Struct, frozen=True, kw_only=True):
+    """How many seconds finished and failed jobs are kept."""
+
+    results: float = 86_400.0
+    failed: float = 14 * 86_400.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings. `broker_url` "" means `immediate:`; `broker` names a class (`module:Class`) outright.
+
+    `queues` are the declared ones; empty means that any name is good. Times are seconds, `max_payload` bytes.
+    """
+
+    broker_url: str = ""
+    broker: str = ""
+    modules: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    max_payload: int = 1_048_576
+    lease: float = 30.0
+    worker: WorkerSettings = WorkerSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+
+class Loaded(NamedTuple):
+    """The settings, and for each dotted key where its value comes from: `outwork.toml:7`, `default`, ..."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+# ---- reading one value ----------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text is needed")
+    return value.strip()
+
+
+def _class_path(value: object) -> str:
+    text = _text(value)
+    if text and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text):
+        raise ValueError('write "module:Class"')
+    return text
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise ValueError('a list of texts is needed, as in ["one", "two"]')
+    items = cast("list[object]", list(value))  # pyright: ignore[reportUnknownArgumentType]
+    texts = tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
+    if len(texts) != len(items):
+        raise ValueError("every entry must be a text that is not empty")
+    if len(set(texts)) != len(texts):
+        raise ValueError("an entry is given twice")
+    return texts
+
+
+def _shares(value: object) -> tuple[str, ...]:
+    texts = _texts(value)
+    names: set[str] = set()
+    for text in texts:
+        name, colon, limit = text.partition(":")
+        if not name or (colon and not (limit.isdecimal() and int(limit) >= 1)):
+            raise ValueError(f'{text!r}: write the name of a queue, or "name:4" for at most 4 at once')
+        if name in names:
+            raise ValueError(f"the queue {name!r} is given twice")
+        names.add(name)
+    return texts
+
+
+def _at_least_one(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a whole number is needed")
+    if value < 1:
+        raise ValueError("a number of at least 1 is needed")
+    return value
+
+
+def _duration(value: object) -> float:
+    if not isinstance(value, int | float | str):
+        raise ValueError('a length of time is needed: seconds, or a text like "10m" or "14d"')
+    return seconds_of(value)
+
+
+def _lease(value: object) -> float:
+    seconds = _duration(value)
+    if seconds <= 0:
+        raise ValueError("a lease must be longer than nothing")
+    return seconds
+
+
+def _log_format(value: object) -> str:
+    if value not in ("text", "json"):
+        raise ValueError('write "text" or "json"')
+    return str(value)
+
+
+READERS: Final[Mapping[str, Callable[[object], object]]] = {
+    "broker_url": _text,
+    "broker": _class_path,
+    "modules": _texts,
+    "queues": _texts,
+    "max_payload": _at_least_one,
+    "lease": _lease,
+    "worker.concurrency": _at_least_one,
+    "worker.threads": _at_least_one,
+    "worker.children": _at_least_one,
+    "worker.processes": _at_least_one,
+    "worker.grace": _duration,
+    "worker.queues": _shares,
+    "worker.log_format": _log_format,
+    "retention.results": _duration,
+    "retention.failed": _duration,
+}
+"""Every setting by its dotted key, and what reads its value: raises ValueError that says what to write."""
+
+TABLES: Final = frozenset(key.partition(".")[0] for key in READERS if "." in key)
+LISTS: Final = frozenset({"modules", "queues", "worker.queues"})
+EMPTY_IS_A_VALUE: Final = LISTS | {"broker_url", "broker"}
+"""Set to nothing in the environment, these are nothing; any other variable that is empty counts as not set."""
+WHOLE: Final = frozenset(key for key, reader in READERS.items() if reader is _at_least_one)
+
+
+class _Value(NamedTuple):
+    """A value as it was found. `label` names it in an error, `origin` is what `outwork config` shows."""
+
+    value: object
+    label: str
+    origin: str
+
+
+Layer = dict[str, _Value]
+
+
+# ---- putting it together --------------------------------------------------------------------------------------------
+
+
+def load(
+    *,
+    arguments: Mapping[str, object] | None = None,
+    framework: Mapping[str, object] | None = None,
+    command_line: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+    read_file: bool = True,
+) -> Loaded:
+    """Read every layer and put the strongest value of each key into one record.
+
+    The mappings have dotted keys; a None in them is a value that was not given. `environ` None: the environment is not
+    read (applications other than the default one), `OUTWORK_CONFIG` included. `config_file` beats `OUTWORK_CONFIG`,
+    which beats `outwork.toml` and `[tool.outwork]` of `pyproject.toml` in the current directory. `framework` may name
+    itself in the key "framework" ("Flask").
+
+    Raises SettingsError.
+    """
+    named = dict(framework or {})
+    name = named.pop("framework", None)
+    layers: list[Layer] = [
+        _file_layer(config_file, environ) if read_file or config_file else {},
+        _mapping_layer(named, f"framework ({name})" if name else "framework"),
+        {} if environ is None else _environment_layer(environ),
+        _mapping_layer(arguments or {}, "argument"),
+        _mapping_layer(command_line or {}, "command line"),
+    ]
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(READERS, "default")
+    for layer in layers:
+        for key, found in layer.items():
+            values[key] = _read(key, found)
+            origins[key] = found.origin
+    return Loaded(_build(values), origins)
+
+
+def flat(settings: Settings) -> dict[str, object]:
+    """Every value by its dotted key, in the order in which they are documented."""
+    values: dict[str, object] = {}
+    for key in READERS:
+        table, dot, name = key.partition(".")
+        values[key] = getattr(getattr(settings, table), name) if dot else getattr(settings, table)
+    return values
+
+
+def _read(key: str, found: _Value) -> object:
+    try:
+        return READERS[key](found.value)
+    except ValueError as error:
+        raise SettingsError(f"{found.label} = {shown_value(key, found.value)}: {error}") from error
+
+
+def shown_value(key: str, value: object) -> str:
+    """A value as it may be printed: as TOML would write it, a password masked."""
+    if key == "broker_url":
+        value = masked(value) if isinstance(value, str) else "***"
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def _build(values: Mapping[str, object]) -> Settings:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        table, dot, name = key.partition(".")
+        if dot:
+            tree.setdefault(table, {})[name] = value
+        else:
+            tree[table] = value
+    return msgspec.convert(tree, Settings)
+
+
+def _mapping_layer(mapping: Mapping[str, object], origin: str) -> Layer:
+    for key in mapping:
+        if key not in READERS:
+            raise SettingsError(f"{origin}: {key}: unknown setting{_nearest(key)}")
+    return {key: _Value(value, f"{origin}: {key}", origin) for key, value in mapping.items() if value is not None}
+
+
+def _nearest(key: str, table: str = "") -> str:
+    """The nearest known key, without the name of its table if it is in `table`; or all there are if none is near."""
+    close = get_close_matches(key, READERS, n=1)
+    if not close:
+        last = key.rpartition(".")[2]
+        by_name = {known.rpartition(".")[2]: known for known in READERS}
+        by_name |= {known: known for known in READERS if "." not in known}
+        close = [by_name[name] for name in get_close_matches(last, by_name, n=1)]
+    if close:
+        return f' (did you mean "{close[0].removeprefix(table + ".")}"?)'
+    return f". Known are: {', '.join(READERS)}"
+
+
+# ---- the environment ------------------------------------------------------------------------------------------------
+
+
+def _environment_layer(environ: Mapping[str, str]) -> Layer:
+    layer: Layer = {}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+            continue
+        key = variable[len(PREFIX) :].lower().replace("__", ".")
+        if key not in READERS:
+            if FOREIGN.fullmatch(variable):
+                continue
+            raise SettingsError(f"environment {variable}: unknown setting{_nearest_variable(variable)}")
+        text = environ[variable].strip()
+        if text or key in EMPTY_IS_A_VALUE:
+            origin = f"environment {variable}"
+            layer[key] = _Value(_from_text(key, text), origin, origin)
+    secret = _secret(environ)
+    if secret is not None:
+        layer.setdefault("broker_url", secret)
+    return layer
+
+
+def _from_text(key: str, text: str) -> object:
+    if key in LISTS:
+        return [item.strip() for item in text.split(",")] if text else []
+    if key in WHOLE:
+        try:
+            return int(text)
+        except ValueError:
+            return text  # its reader refuses it, with the place
+    return text
+
+
+def _nearest_variable(variable: str) -> str:
+    known = [PREFIX + key.upper().replace(".", "__") for key in READERS]
+    known += NOT_SETTINGS
+    close = get_close_matches(variable, known, n=1)
+    if close:
+        return f" (did you mean {close[0]}?)"
+    return f". Your own variables may begin with OUTWORK_X_; known are: {', '.join(sorted(known))}"
+
+
+def _secret(environ: Mapping[str, str]) -> _Value | None:
+    """The broker's URL from a file that holds nothing else."""
+    named = environ.get("OUTWORK_BROKER_URL_FILE")
+    if named:
+        if environ.get("OUTWORK_BROKER_URL"):
+            raise SettingsError(
+                "environment OUTWORK_BROKER_URL and OUTWORK_BROKER_URL_FILE are both set. Unset one of them"
+            )
+        origin = f"environment OUTWORK_BROKER_URL_FILE ({named})"
+        return _Value(_content(Path(named), "environment OUTWORK_BROKER_URL_FILE").strip(), origin, origin)
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory and (path := Path(directory, CREDENTIAL)).exists():
+        origin = f"credential {path}"
+        return _Value(_content(path, "environment CREDENTIALS_DIRECTORY").strip(), origin, origin)
+    return None
+
+
+def _content(path: Path, place: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{place}: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{place}: {path} is not UTF-8 text") from error
+
+
+# ---- the file -------------------------------------------------------------------------------------------------------
+
+
+def _file_layer(config_file: Path | None, environ: Mapping[str, str] | None) -> Layer:
+    if config_file is not None:
+        return _read_toml(config_file, _content(config_file, "configuration file"))
+    if environ and (named := environ.get("OUTWORK_CONFIG")):
+        return _read_toml(Path(named), _content(Path(named), "environment OUTWORK_CONFIG"))
+    for path in (Path(FILE_NAME), Path(PROJECT_FILE)):
+        if path.exists():
+            layer = _read_toml(path, _content(path, "configuration file"))
+            if layer or path.name == FILE_NAME:
+                return layer
+    return {}
+
+
+def _read_toml(path: Path, text: str) -> Layer:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"at line (\d+)", str(error))
+        raise SettingsError(f"{path}:{place.group(1) if place else 1} is not valid TOML: {error}") from error
+    above: tuple[str, ...] = ()
+    if path.name == PROJECT_FILE:
+        above = ("tool", "outwork")
+        tool = document.get("tool", {})
+        document = tool.get("outwork", {}) if isinstance(tool, dict) else {}
+        if not isinstance(document, dict):
+            raise SettingsError(f"{path}:{line_of(text, above)} tool.outwork: a table is needed")
+    layer: Layer = {}
+    for name, value in cast("dict[str, object]", document).items():
+        if name in TABLES:
+            line = line_of(text, (*above, name))
+            if not isinstance(value, dict):
+                raise SettingsError(f"{path}:{line} {name}: a table is needed: [{'.'.join((*above, name))}]")
+            for inner, item in cast("dict[str, object]", value).items():
+                _take(layer, path, text, above, (name, inner), item)
+        else:
+            _take(layer, path, text, above, (name,), value)
+    return layer
+
+
+def _take(layer: Layer, path: Path, text: str, above: tuple[str, ...], names: tuple[str, ...], value: object) -> None:
+    key = ".".join(names)
+    origin = f"{path}:{line_of(text, (*above, *names))}"
+    table = ".".join((*above, *names[:-1]))
+    label = f"{origin} [{table}] {names[-1]}" if table else f"{origin} {names[-1]}"
+    if key not in READERS:
+        raise SettingsError(f"{label}: unknown key{_nearest(key, names[0])}")
+    if key == "broker_url" and isinstance(value, str):
+        value = anchored(value, path.absolute().parent)
+    layer[key] = _Value(value, label, origin)
+
+
+def anchored(url: str, folder: Path) -> str:
+    """A SQLite URL with its relative path made absolute from `folder`; any other URL as it is."""
+    scheme, colon, rest = url.strip().partition("://")
+    base, mark, query = rest.partition("?")
+    if scheme.lower() != "sqlite" or not colon:
+        return url
+    if base.startswith("//"):  # sqlite:////absolute
+        return url
+    relative = base.removeprefix("/")
+    if not relative or relative.startswith(":memory:"):
+        return url
+    path = os.path.normpath(folder / unquote(relative))
+    return f"{scheme}:///{quote(path)}{mark}{query}"
+
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]\]?")
+_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
+
+
+def line_of(text: str, path: tuple[str, ...]) -> int:
+    """The number of the line where `path` is written in a TOML text that was parsed without error.
+
+    Inside an inline table it is the line where that table begins. Found by reading lines, because tomllib does not
+    tell: headers give the table, `key =` the rest, and multi-line texts are passed over.
+    """
+    table: tuple[str, ...] = ()
+    found = 1
+    length = 0
+    closing = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if closing:
+            if closing in line:
+                closing = ""
+            continue
+        if header := _HEADER.match(line):
+            here = table = _names(header.group(1))
+        elif assignment := _ASSIGNMENT.match(line):
+            here = table + _names(assignment.group(1))
+            rest = line[assignment.end() :]
+            closing = next((q for q in ('"' * 3, "'" * 3) if rest.count(q) % 2), "")
+        else:
+            continue
+        if here == path:
+            return number
+        if len(here) > length and here == path[: len(here)]:
+            found, length = number, len(here)
+    return found
+
+
+def _names(dotted: str) -> tuple[str, ...]:
+    return tuple(name.strip("\"'") for name in re.findall(_KEY, dotted))
