@@ -374,7 +374,8 @@ def _read_toml(path: Path, text: str) -> Layer:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"at line (\d+)", str(error))
-        raise SettingsError(f"{path}:{place.group(1) if place else 1} is not valid TOML: {error}") from error
+        line = int(place.group(1)) if place else max(1, len(text.splitlines()))  # "at end of document"
+        raise SettingsError(f"{path}:{line} is not valid TOML: {error}") from error
     above: tuple[str, ...] = ()
     if path.name == PROJECT_FILE:
         above = ("tool", "outwork")
@@ -390,6 +391,10 @@ def _read_toml(path: Path, text: str) -> Layer:
                 raise SettingsError(f"{path}:{line} {name}: a table is needed: [{'.'.join((*above, name))}]")
             for inner, item in cast("dict[str, object]", value).items():
                 _take(layer, path, text, above, (name, inner), item)
+        elif isinstance(value, dict):
+            close = get_close_matches(name, TABLES, n=1) or sorted(TABLES)
+            there = f"{path}:{line_of(text, (*above, name))} [{'.'.join((*above, name))}]"
+            raise SettingsError(f"{there}: unknown table (did you mean {' or '.join(f'[{t}]' for t in close)}?)")
         else:
             _take(layer, path, text, above, (name,), value)
     return layer
