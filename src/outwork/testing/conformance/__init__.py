@@ -1,0 +1,42 @@
+"""The promises of `outwork.brokers.base`, each stated once as a test. Run them against your own broker:
+
+    import pytest
+    from outwork.job import Terms
+    from outwork.testing.conformance import BrokerConformance
+
+    class TestMyBroker(BrokerConformance):
+        @pytest.fixture
+        def make_broker(self, tmp_path):
+            def make(terms: Terms | None = None) -> MyBroker:
+                return MyBroker.from_url(f"mine://{tmp_path}/jobs", terms)
+
+            return make
+
+`make_broker` gives a *further* broker object on the same storage each time it is called; the storage is empty at the
+start of each test. What the broker's capabilities deny is skipped, with the name of the capability as the reason.
+This package needs pytest; nothing else of Outwork does.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{concern}"
+        for concern in (
+            "rig",
+            "enqueueing",
+            "claiming",
+            "settling",
+            "leasing",
+            "scheduling",
+            "waiting",
+            "tending",
+            "storing",
+        )
+    )
+)
+
+from outwork.testing.conformance.rig import MakeBroker, Promises, Rig, new_id, new_job, shares  # noqa: E402
+from outwork.testing.conformance.suite import BrokerConformance  # noqa: E402
+
+__all__ = ["BrokerConformance", "MakeBroker", "Promises", "Rig", "new_id", "new_job", "shares"]
