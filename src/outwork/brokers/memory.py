@@ -140,6 +140,7 @@ class MemoryBroker(Broker, Store):
         rescued = buried = 0
         with self._changed:
             now = self._moment()
+            self._promote(now)  # so that what fell due unseen can expire
             if presence is not None:
                 self._presences[presence.worker] = replace(presence, seen_at=now.wall)
             for job_id in list(self._running):
@@ -168,7 +169,8 @@ class MemoryBroker(Broker, Store):
 
     def workers(self) -> list[Presence]:
         with self._changed:
-            return list(self._presences.values())
+            wall = self._moment().wall
+            return [presence for presence in self._presences.values() if presence.seen_at + presence.ttl >= wall]
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
