@@ -1,1 +1,52 @@
-"""Background tasks for Python web applications."""
+"""Background tasks for Python web applications: write the task once; the operator picks where it runs, with one URL."""
+
+from outwork.app import Outwork, default_app
+from outwork.context import TaskContext, current_context
+from outwork.errors import (
+    GiveUp,
+    OutworkError,
+    ResultTimeout,
+    Snooze,
+    TaskFailed,
+    TryAgain,
+)
+from outwork.job import State
+from outwork.result import TaskError, TaskResult, TaskResultStatus
+from outwork.retry import Retry
+from outwork.task import AsyncTask, Call, Task
+
+__version__ = "0.1.0"
+
+task = default_app.task
+configure = default_app.configure
+enqueue_many = default_app.enqueue_many
+aenqueue_many = default_app.aenqueue_many
+get_result = default_app.get_result
+aget_result = default_app.aget_result
+
+__all__ = [
+    "AsyncTask",
+    "Call",
+    "GiveUp",
+    "Outwork",
+    "OutworkError",
+    "ResultTimeout",
+    "Retry",
+    "Snooze",
+    "State",
+    "Task",
+    "TaskContext",
+    "TaskError",
+    "TaskFailed",
+    "TaskResult",
+    "TaskResultStatus",
+    "TryAgain",
+    "aenqueue_many",
+    "aget_result",
+    "configure",
+    "current_context",
+    "default_app",
+    "enqueue_many",
+    "get_result",
+    "task",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -49,3 +49,17 @@ def encode_failures(failures: Sequence[Failure]) -> bytes:
 def decode_failures(body: bytes | str) -> tuple[Failure, ...]:
     """The inverse of `encode_failures`."""
     return _decode_failures(body)
+
+
+def decode_any(body: bytes) -> Any:
+    """A result whose task is not known here, as plain JSON."""
+    return msgspec.json.decode(body)
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text with its middle cut out when it is longer than `limit`, and without what JSON cannot hold."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"

@@ -1,0 +1,68 @@
+"""From a URL to a broker: the table of schemes. A broker's module, and its driver, are imported when it is asked for.
+
+Brokers of other packages register a scheme in the entry-point group `outwork.brokers`, or are named outright as
+`module:Class`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final
+
+from outwork.brokers.base import Broker
+from outwork.brokers.url import masked
+from outwork.errors import InvalidURL, MissingDriver, SettingsError
+from outwork.job import Terms
+
+GROUP: Final = "outwork.brokers"
+
+SCHEMES: Final[dict[str, str]] = {
+    "immediate": "outwork.brokers.memory:MemoryBroker",
+    "dummy": "outwork.brokers.memory:MemoryBroker",
+    "memory": "outwork.brokers.memory:MemoryBroker",
+    "sqlite": "outwork.brokers.sql.sqlite:SQLiteBroker",
+}
+"""The schemes of this release and the classes behind them."""
+
+
+def open_broker(url: str, broker_class: str = "", terms: Terms | None = None) -> Broker:
+    """The broker of a URL ("" is `immediate:`). `broker_class` (`module:Class`) beats the URL's scheme.
+
+    Nothing is connected yet. Raises InvalidURL, MissingDriver, SettingsError.
+    """
+    url = url.strip() or "immediate:"
+    scheme = url.partition(":")[0].lower()
+    path = broker_class or SCHEMES.get(scheme) or _registered(scheme)
+    if path is None:
+        raise InvalidURL(
+            f"{masked(url)!r}: no broker for the scheme {scheme!r}. Known schemes: {', '.join(known_schemes())}. "
+            "A broker of another package is named by the setting `broker`, as module:Class"
+        )
+    return _load(path, url).from_url(url, terms)
+
+
+def known_schemes() -> list[str]:
+    """The schemes that have a broker here, those of other packages included."""
+    return sorted({*SCHEMES, *(point.name for point in entry_points(group=GROUP))})
+
+
+def _registered(scheme: str) -> str | None:
+    return next((point.value for point in entry_points(group=GROUP, name=scheme)), None)
+
+
+def _load(path: str, url: str) -> type[Broker]:
+    module_name, _, class_name = path.partition(":")
+    if os.getcwd() not in sys.path and path not in SCHEMES.values():
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(import_module(module_name), class_name, None)
+    except MissingDriver:
+        raise
+    except ImportError as error:
+        raise SettingsError(f"the broker class {path!r} for {masked(url)!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Broker)):
+        raise SettingsError(f"{path!r} is not a subclass of outwork.brokers.base.Broker. Write module:Class")
+    return found

@@ -1,0 +1,445 @@
+"""The application: settings, tasks and broker, brought together at first use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import islice
+from pathlib import Path
+from threading import RLock
+from types import MappingProxyType
+from typing import Any, Final, Literal, ParamSpec, TypeVar, overload
+
+from outwork import codec
+from outwork.brokers import open_broker
+from outwork.brokers.base import Broker, Store
+from outwork.brokers.memory import MemoryBroker
+from outwork.errors import (
+    DuplicateTask,
+    JobNotFound,
+    PartlyEnqueued,
+    ResultTimeout,
+    SettingsError,
+    UnknownQueue,
+    Unsupported,
+)
+from outwork.flusher import Flusher
+from outwork.immediate import arun_here, run_here
+from outwork.job import DEFAULT_QUEUE, Job, Record, State, Terms
+from outwork.result import TaskResult
+from outwork.retry import Retry
+from outwork.settings import Settings, load
+from outwork.task import (
+    UNSET,
+    AsyncTask,
+    Call,
+    ContextDecorator,
+    Delivery,
+    Duration,
+    Executor,
+    PlainDecorator,
+    Task,
+    Unset,
+    make_options,
+    make_task,
+)
+from outwork.waiter import Waiter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BATCH: Final = 1000
+
+
+class Outwork:
+    """An application's tasks and where they run.
+
+    `broker_url` says where: nothing (`immediate:`: in the caller), `sqlite:///tasks.db`, ... ; `broker` names a class
+    of another package (`module:Class`) or is a broker object. Settings that are not given come from the configuration
+    file (`config`, else `outwork.toml` or `pyproject.toml` for the default application) and, for the default
+    application only, from the environment. Nothing is read or connected before it is needed.
+    """
+
+    def __init__(
+        self,
+        broker_url: str | None = None,
+        *,
+        broker: Broker | str | None = None,
+        config: Path | str | None = None,
+        modules: Iterable[str] | None = None,
+        queues: Iterable[str] | None = None,
+        max_payload: int | None = None,
+    ) -> None:
+        self._arguments: dict[str, object] = {
+            "broker_url": broker_url,
+            "broker": broker if isinstance(broker, str) else None,
+            "modules": None if modules is None else tuple(modules),
+            "queues": None if queues is None else tuple(queues),
+            "max_payload": max_payload,
+        }
+        self._framework: dict[str, object] = {}
+        self._command_line: dict[str, object] = {}
+        self._config = None if config is None else Path(config)
+        self._is_default = False
+        self._lock = RLock()
+        self._tasks: dict[str, Task[Any, Any]] = {}
+        self._settings: Settings | None = None
+        self._origins: Mapping[str, str] = {}
+        self._broker = broker if isinstance(broker, Broker) else None
+        self._flusher = Flusher(lambda jobs: self.broker.enqueue(jobs))
+        self._waiter = Waiter(lambda: self.store)
+
+    # ---- declaring --------------------------------------------------------------------------------------------------
+
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        queue_name: str = ...,
+        priority: int = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+        keep_result: Duration | None = ...,
+        expires: Duration | None = ...,
+        max_crashes: int = ...,
+        delivery: Delivery = ...,
+        executor: Executor | None = ...,
+        takes_context: Literal[False] = ...,
+    ) -> PlainDecorator: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        queue_name: str = ...,
+        priority: int = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+        keep_result: Duration | None = ...,
+        expires: Duration | None = ...,
+        max_crashes: int = ...,
+        delivery: Delivery = ...,
+        executor: Executor | None = ...,
+        takes_context: Literal[True],
+    ) -> ContextDecorator: ...
+    def task(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue_name: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        retry: Retry | Unset | None = UNSET,
+        timeout: Duration | None = None,
+        keep_result: Duration | None = None,
+        expires: Duration | None = None,
+        max_crashes: int = 3,
+        delivery: Delivery = "at_least_once",
+        executor: Executor | None = None,
+        takes_context: bool = False,
+    ) -> Any:
+        """Declare a task: bare, or with options. Needs no broker and no settings.
+
+        - name: how jobs name it; by default `module.qualname`. Unique in the application
+        - queue_name, priority (-100..100, larger first): where its jobs wait
+        - retry: what happens when it raises; by default 10 attempts in about 1.7 hours, None for one attempt
+        - timeout: how long one attempt may run
+        - keep_result: how long the result is kept (0: not at all)
+        - expires: how long a job may wait after it is due before it is not worth starting
+        - max_crashes: how often its worker may die before the job ends FAILED
+        - delivery: "at_most_once": never started twice, even after a crash
+        - executor: "process" for code that holds the interpreter's lock for seconds, or must be isolated
+        - takes_context: the first parameter, `context`, is the job's TaskContext
+
+        Raises DeclarationError, DuplicateTask.
+        """
+        options = make_options(
+            queue_name=queue_name,
+            priority=priority,
+            retry=retry,
+            timeout=timeout,
+            keep_result=keep_result,
+            expires=expires,
+            max_crashes=max_crashes,
+            delivery=delivery,
+            executor=executor,
+            takes_context=takes_context,
+        )
+
+        def declare(fn: Callable[..., Any]) -> Task[Any, Any]:
+            return self._register(make_task(self, fn, name, options))
+
+        return declare if fn is None else declare(fn)
+
+    def _register(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        known = self._tasks.get(task.name)
+        if known is not None and _origin(known) != _origin(task):
+            raise DuplicateTask(
+                f"two tasks are named {task.name!r}: {known.source} and {task.source}. Give one of them a name=..."
+            )
+        self._tasks[task.name] = task
+        return task
+
+    @property
+    def tasks(self) -> Mapping[str, Task[Any, Any]]:
+        """The declared tasks by name."""
+        return MappingProxyType(self._tasks)
+
+    # ---- settings and broker ----------------------------------------------------------------------------------------
+
+    def configure(self, framework: Mapping[str, object]) -> None:
+        """Settings from a framework's own configuration: above the file, below the environment. Before first use."""
+        self._before_use("configure")
+        self._framework.update(framework)
+
+    def override(self, command_line: Mapping[str, object], config: Path | None = None) -> None:
+        """Settings from a command line: above everything else. Before first use."""
+        self._before_use("override")
+        self._command_line.update(command_line)
+        self._config = config or self._config
+
+    def read_surroundings(self) -> None:
+        """Read the environment and the current directory's configuration file, too: for the default application."""
+        self._is_default = True
+
+    def _before_use(self, what: str) -> None:
+        if self._broker is not None and self._settings is not None:
+            raise SettingsError(f"{what}() comes too late: the broker is in use. Call it before the first enqueue")
+        self._settings = None
+
+    @property
+    def settings(self) -> Settings:
+        """All settings, read at first use. Raises SettingsError."""
+        return self._settings or self._load()
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where the value of each setting (by its dotted key) comes from."""
+        self._load()
+        return self._origins
+
+    def _load(self) -> Settings:
+        with self._lock:
+            if self._settings is None:
+                self._settings, self._origins = load(
+                    arguments=self._arguments,
+                    framework=self._framework,
+                    command_line=self._command_line,
+                    environ=os.environ if self._is_default else None,
+                    config_file=self._config,
+                    read_file=self._is_default,
+                )
+            return self._settings
+
+    @property
+    def max_payload(self) -> int:
+        return self._settings.max_payload if self._settings else self._load().max_payload
+
+    @property
+    def broker(self) -> Broker:
+        """Where jobs wait, made at first use. Raises SettingsError."""
+        return self._broker or self._open()
+
+    def _open(self) -> Broker:
+        with self._lock:
+            if self._broker is None:
+                settings = self.settings
+                terms = Terms(
+                    lease=settings.lease, keep=settings.retention.results, keep_failed=settings.retention.failed
+                )
+                self._broker = open_broker(settings.broker_url, settings.broker, terms)
+            return self._broker
+
+    @property
+    def store(self) -> Store:
+        """Where jobs are looked up. Raises Unsupported when the broker keeps none."""
+        broker = self.broker
+        if not isinstance(broker, Store):
+            raise Unsupported(f"{broker.url} keeps no results: jobs cannot be looked up there. Use another broker")
+        return broker
+
+    def close(self) -> None:
+        """Send what waits and close the connections. Using the application again opens them again."""
+        self._flusher.close()
+        with self._lock:
+            broker, self._broker = self._broker, None
+        if broker is not None:
+            broker.close()
+
+    # ---- enqueueing -------------------------------------------------------------------------------------------------
+
+    def enqueue(self, call: Call[R], /) -> TaskResult[R]:
+        """Put one job in the broker; what `task.enqueue` calls."""
+        broker = self._admit(call)
+        job = call.job()
+        if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
+            return self._result(call, job, run_here(broker, job, self._tasks))
+        [refusal] = broker.enqueue([job])
+        if refusal is not None:
+            raise refusal
+        return self._result(call, job)
+
+    async def aenqueue(self, call: Call[R], /) -> TaskResult[R]:
+        """As `enqueue`, without blocking the event loop."""
+        broker = self._admit(call)
+        job = call.job()
+        if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
+            return self._result(call, job, await arun_here(broker, job, self._tasks))
+        await self._flusher.enqueue(job)
+        return self._result(call, job)
+
+    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
+        """Put many jobs in the broker, a round trip for each 1,000; each such batch is written whole.
+
+        Raises PartlyEnqueued, which carries what was accepted, when a later batch or some of the jobs were refused; a
+        call that is wrong raises as `enqueue` does, and jobs of earlier batches stay accepted.
+        """
+        results: list[TaskResult[R]] = []
+        pending = iter(calls)
+        while batch := list(islice(pending, BATCH)):
+            if self._admit(batch[0]).runs_in == "caller":
+                results += [self.enqueue(call) for call in batch]
+            else:
+                results += self._send_batch(batch, results)
+        return results
+
+    async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
+        """As `enqueue_many`, without blocking the event loop (the calls are taken from `calls` on another thread)."""
+        return await asyncio.to_thread(self.enqueue_many, calls)
+
+    def _send_batch(self, batch: list[Call[R]], before: list[TaskResult[R]]) -> list[TaskResult[R]]:
+        accepted = [result.id for result in before]
+        try:
+            broker = self.broker
+            for call in batch:
+                self._admit(call)
+            jobs = [call.job() for call in batch]
+            answers = broker.enqueue(jobs)
+        except Exception as error:
+            if not accepted:
+                raise
+            message = f"{len(accepted)} jobs were accepted, then: {error}"
+            raise PartlyEnqueued(message, accepted, [(len(accepted), error)]) from error
+        refused = [(len(accepted) + index, answer) for index, answer in enumerate(answers) if answer is not None]
+        if refused:
+            accepted += [job.id for job, answer in zip(jobs, answers, strict=True) if answer is None]
+            message = f"{len(refused)} jobs were refused, the first because: {refused[0][1]}"
+            raise PartlyEnqueued(message, accepted, refused)
+        return [self._result(call, job) for call, job in zip(batch, jobs, strict=True)]
+
+    def _admit(self, call: Call[Any]) -> Broker:
+        """Refuse what this application or its broker cannot keep. Raises a subclass of EnqueueError."""
+        broker = self._broker or self._open()
+        options = call.task.options
+        can = broker.capabilities
+        if can.shared:
+            call.task.check_reachable()
+        if (options.delay or options.due) and not can.defer:
+            raise Unsupported(
+                f"{call.task.name}: run_after cannot be kept by {broker.url}, which has no place for jobs to wait. Set "
+                "OUTWORK_BROKER_URL, for example to sqlite:///tasks.db. Nothing was enqueued"
+            )
+        if options.priority and can.priority_levels == 1:
+            raise Unsupported(f"{call.task.name}: {broker.url} has no priorities. Nothing was enqueued")
+        declared = self.settings.queues
+        if declared and options.queue_name not in declared:
+            raise UnknownQueue(
+                f"{call.task.name}: the queue {options.queue_name!r} is not declared. Declared are: "
+                f"{', '.join(declared)}. Nothing was enqueued"
+            )
+        return broker
+
+    def _result(self, call: Call[R], job: Job, record: Record | None = None) -> TaskResult[R]:
+        return TaskResult(self, job, call.task.payload.decode_result, record)
+
+    # ---- results ----------------------------------------------------------------------------------------------------
+
+    def get_result(self, job_id: str) -> TaskResult[Any]:
+        """The result of any job, by its id. Raises JobNotFound, Unsupported."""
+        record = self.look_up(job_id)
+        if record is None:
+            raise JobNotFound(f"no job {job_id}: it was pruned, or never enqueued")
+        job = codec.decode_job(record.body)
+        task = self._tasks.get(job.task)
+        return TaskResult(self, job, task.payload.decode_result if task else codec.decode_any, record)
+
+    async def aget_result(self, job_id: str) -> TaskResult[Any]:
+        """As `get_result`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get_result, job_id)
+
+    def look_up(self, job_id: str) -> Record | None:
+        """The store's record of a job, None if it is not known."""
+        [record] = self.store.get([job_id])
+        return record
+
+    def wait_for(self, job_id: str, timeout: float | None) -> Record | None:
+        """The record of a job once it has ended; None if it is not known. Raises ResultTimeout."""
+        record = self.look_up(job_id)
+        if record is None or record.state.finished:
+            return record
+        future = self._waiter.watch(job_id)
+        try:
+            future.result(timeout)
+        except FutureTimeout:
+            raise self._timed_out(job_id, timeout) from None
+        finally:
+            self._waiter.forget(job_id, future)
+        return self.look_up(job_id)
+
+    async def await_for(self, job_id: str, timeout: float | None) -> Record | None:
+        """As `wait_for`, without blocking the event loop."""
+        record = await asyncio.to_thread(self.look_up, job_id)
+        if record is None or record.state.finished:
+            return record
+        future = await asyncio.to_thread(self._waiter.watch, job_id)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        except TimeoutError:
+            raise await asyncio.to_thread(self._timed_out, job_id, timeout) from None
+        finally:
+            self._waiter.forget(job_id, future)
+        return await asyncio.to_thread(self.look_up, job_id)
+
+    def cancel(self, job_id: str) -> State | None:
+        """Cancel a job; its state afterwards, None if it is not known."""
+        [state] = self.store.cancel([job_id])
+        return state
+
+    async def in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run blocking work beside the event loop."""
+        return await asyncio.to_thread(work, *args)
+
+    def _timed_out(self, job_id: str, timeout: float | None) -> ResultTimeout:
+        """Says what is known of the job, and whether a worker listens on its queue at all."""
+        record = self.look_up(job_id)
+        if record is None:
+            return ResultTimeout(f"job {job_id} is not known to {self.broker.url}: it was pruned, or never enqueued")
+        text = f"job {job_id} is still {record.state.lower()} after {timeout:g} s"
+        workers = self.broker.workers()
+        if record.state is State.READY and not any(record.queue in worker.queues for worker in workers):
+            online = ", ".join(f"{w.worker} ({', '.join(w.queues)})" for w in workers) or "none"
+            text += (
+                f": no worker is listening on queue {record.queue!r} of {self.broker.url}. Workers online: {online}. "
+                f"Start one:  outwork worker --queues {record.queue}"
+            )
+        return ResultTimeout(text)
+
+
+def _origin(task: Task[Any, Any]) -> tuple[str, str]:
+    """Where a task comes from: the same function declared again (a reloaded module) is not a second one."""
+    return task.fn.__module__, task.fn.__qualname__
+
+
+default_app: Final = Outwork()
+"""The application of bare `@task`; the only one that reads the environment and the files of the current directory."""
+default_app.read_surroundings()

@@ -1,0 +1,163 @@
+"""Run one attempt: decode, call, encode -> Outcome. The one piece of code that does so, used by callers (`immediate:`),
+by the worker's threads, event loop and children, and by tests.
+
+`begin` says whether there is anything to call; then `run` (a thread) or `arun` (an event loop) calls it. Whatever the
+task raises becomes an Outcome; nothing is raised to the caller but what is not the task's fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import traceback
+from collections.abc import Mapping
+from contextvars import copy_context
+from typing import Any, Final
+
+from outwork import codec
+from outwork.brokers.base import Claimed
+from outwork.context import TaskContext, running
+from outwork.durations import seconds_of
+from outwork.errors import ResultNotSerializable, Snooze, TryAgain, Undecodable, UnknownTask
+from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Job, Outcome, Release, remember
+from outwork.retry import next_delay
+from outwork.task import Task
+
+UNKNOWN_DELAY: Final = 30.0
+"""Seconds for which a job is given back by a worker that does not know its task."""
+
+Tasks = Mapping[str, Task[Any, Any]]
+
+
+class Attempt:
+    """One try at a job: what is called, with what, and how its end is judged."""
+
+    __slots__ = ("args", "claimed", "context", "job", "kwargs", "stop_reason", "task")
+
+    def __init__(self, claimed: Claimed, job: Job, task: Task[Any, Any], worker: str) -> None:
+        self.claimed = claimed
+        self.job = job
+        self.task = task
+        self.context = TaskContext(
+            task_name=job.task,
+            queue_name=job.queue,
+            job_id=claimed.id,
+            attempt=claimed.failures + claimed.crashes + 1,
+            crashes=claimed.crashes,
+            failures=claimed.errors,
+            worker_id=worker,
+            carried=job.carried,
+        )
+        self.args, self.kwargs = task.payload.decode(job.args)
+        if task.options.takes_context:
+            self.args = (self.context, *self.args)
+        self.stop_reason: BaseException | Cancelled | Release | None = None
+        """Set by who stops the attempt from outside (time limit, cancel, shutdown), before it makes the task raise."""
+
+    def run(self) -> Outcome:
+        """Call the task on this thread."""
+        return copy_context().run(self._run)
+
+    def _run(self) -> Outcome:
+        running.set(self.context)
+        try:
+            value = self.task.fn(*self.args, **self.kwargs)
+            if self.task.is_async:
+                value = asyncio.run(value)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt fail the attempt, too
+            return self.failed(error)
+        return self.returned(value)
+
+    async def arun(self) -> Outcome:
+        """Await the task on this event loop; in an asyncio Task of its own, which has a context of its own."""
+        running.set(self.context)
+        try:
+            value = await self.task.fn(*self.args, **self.kwargs)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self.failed(error)
+        return self.returned(value)
+
+    def returned(self, value: Any) -> Outcome:
+        """The outcome of a call that returned."""
+        keep = self.task.options.keep_result
+        try:
+            body = self.task.payload.encode_result(value)
+        except ResultNotSerializable as error:
+            return self._dead(error)
+        return Done(b"null" if keep == 0 else body, keep)
+
+    def failed(self, error: BaseException) -> Outcome:
+        """The outcome of a call that raised."""
+        reason = self.stop_reason
+        if isinstance(reason, Cancelled | Release):
+            return reason
+        if reason is not None:
+            error = reason.with_traceback(error.__traceback__)
+        if isinstance(error, Snooze):
+            try:
+                return Again(seconds_of(error.for_), self.claimed.errors, counted=False)
+            except ValueError as wrong:
+                return self._dead(wrong)
+        policy = self.task.options.retry
+        delay = next_delay(policy, self.claimed.failures + 1, error, random.random())
+        if delay is None:
+            return self._dead(error)
+        if isinstance(error, TryAgain) and error.after is not None:
+            try:
+                delay = seconds_of(error.after)
+            except ValueError as wrong:
+                return self._dead(wrong)
+        return Again(delay, remember(self.claimed.errors, self.failure(error)))
+
+    def failure(self, error: BaseException) -> Failure:
+        """The record of an error."""
+        return failure_of(error, self.claimed, self.context.worker_id)
+
+    def _dead(self, error: BaseException) -> Dead:
+        return Dead(remember(self.claimed.errors, self.failure(error)))
+
+
+def begin(claimed: Claimed, tasks: Tasks, worker: str) -> Attempt | Outcome:
+    """The attempt to run, or the outcome where there is nothing to call.
+
+    A task that is not known is given back for 30 s, and ends FAILED after an hour of that; what cannot be decoded ends
+    FAILED at once.
+    """
+    try:
+        job = codec.decode_job(claimed.body)
+        task = tasks.get(job.task)
+        if task is not None:
+            return Attempt(claimed, job, task, worker)
+    except Undecodable as error:
+        return Dead(remember(claimed.errors, failure_of(error, claimed, worker)))
+    if claimed.misses + 1 < MISSES_ALLOWED:
+        return Release(delay=UNKNOWN_DELAY, missed=True)
+    unknown = UnknownTask(
+        f"no worker knew the task {job.task!r} for an hour. Import its module in the worker, then retry"
+    )
+    return Dead(remember(claimed.errors, failure_of(unknown, claimed, worker)))
+
+
+def failure_of(error: BaseException, claimed: Claimed, worker: str) -> Failure:
+    """An exception as text: its class path, message and traceback, without our own frames."""
+    kind = type(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(kind, error, trace, limit=-40))
+    return Failure(
+        exception=f"{kind.__module__}.{kind.__qualname__}",
+        message=codec.shortened(_message(error), 2_000),
+        traceback=codec.shortened(text, codec.TRACEBACK_LIMIT),
+        attempt=claimed.attempt,
+        worker=worker,
+        at=time.time(),
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - the task's own __str__ raised; say so instead
+        return f"<its __str__ raised {type(broken).__name__}>"

@@ -1,0 +1,109 @@
+"""The async face of `enqueue`: coroutines hand their jobs to one thread, which sends all that waits in one batch.
+
+So an event loop is never blocked, brokers need no async twin, and concurrent coroutines share round trips: while one
+batch is on its way, the next one gathers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from outwork.errors import EnqueueError
+from outwork.job import Job
+
+BATCH: Final = 1000
+
+Send = Callable[[Sequence[Job]], list[EnqueueError | None]]
+
+
+class _Waiting:
+    """One job and the coroutine that waits for it."""
+
+    __slots__ = ("future", "job", "loop")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+
+    def finish(self, error: BaseException | None) -> None:
+        """Called on the loop. The coroutine may have been cancelled meanwhile; the job was sent all the same."""
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(error)
+
+
+class Flusher:
+    """Sends jobs for coroutines. Its thread starts with the first job and ends with `close`; after a fork the child
+    begins with nothing waiting, because what waited is the parent's."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    async def enqueue(self, job: Job) -> None:
+        """Send one job; returns when it is durable. Raises what the broker said."""
+        if self._pid != os.getpid():
+            self._reset()
+        waiting = _Waiting(job)
+        with self._changed:
+            self._waiting.append(waiting)
+            if self._thread is None:
+                self._closing = False
+                self._thread = threading.Thread(target=self._run, name="outwork-flusher", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        await waiting.future
+
+    def close(self) -> None:
+        """Send what waits, then end the thread."""
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._closing = True
+            self._changed.notify()
+        if thread is not None and self._pid == os.getpid():
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            try:
+                answers: Sequence[BaseException | None] = self._send([one.job for one in batch])
+            except Exception as error:  # noqa: BLE001 - it belongs to the coroutines that wait
+                answers = [error] * len(batch)
+            self._answer(batch, answers)
+
+    def _answer(self, batch: list[_Waiting], answers: Sequence[BaseException | None]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, BaseException | None]]] = {}
+        for one, answer in zip(batch, answers, strict=True):
+            by_loop.setdefault(one.loop, []).append((one, answer))
+        for loop, ends in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_finish_all, ends)
+            except RuntimeError:
+                continue  # that loop is closed: nobody waits there any more, and the jobs are sent
+
+
+def _finish_all(ends: list[tuple[_Waiting, BaseException | None]]) -> None:
+    for one, error in ends:
+        one.finish(error)

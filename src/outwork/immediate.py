@@ -1,0 +1,81 @@
+"""`immediate:`: a job runs in its caller, before `enqueue` returns.
+
+The payload rules, the attempt and the record are those of every broker; there is one attempt. An error is recorded in
+the result and logged with its traceback, not raised into the web request. Time limits need a worker and do not apply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from outwork.attempt import Attempt, Tasks, begin, failure_of
+from outwork.brokers.base import Claimed, Settlement
+from outwork.brokers.memory import MemoryBroker
+from outwork.errors import UnknownTask, Unsupported
+from outwork.ids import new_claim_id
+from outwork.job import Again, Dead, Job, Outcome, Record, Release, remember
+
+logger = logging.getLogger("outwork")
+
+WORKER: Final = "caller"
+NO_PLACE: Final = Unsupported("a task that runs in its caller cannot snooze: there is no place to wait. Set a broker")
+
+
+def run_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
+    """Run a job now, on this thread; its record afterwards."""
+    claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
+    begun = begin(claimed, tasks, WORKER)
+    if not isinstance(begun, Attempt):
+        return _settle(broker, claimed, job, begun)
+    if begun.task.is_async and _loop_runs_here():
+        with ThreadPoolExecutor(1, "outwork-immediate") as thread:
+            return _settle(broker, claimed, job, thread.submit(begun.run).result())
+    return _settle(broker, claimed, job, begun.run())
+
+
+async def arun_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
+    """As `run_here`: an async task on this event loop, any other on a thread beside it."""
+    claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
+    begun = begin(claimed, tasks, WORKER)
+    if not isinstance(begun, Attempt):
+        outcome = begun
+    elif begun.task.is_async:
+        outcome = await asyncio.create_task(begun.arun())
+    else:
+        outcome = await asyncio.to_thread(begun.run)
+    return _settle(broker, claimed, job, outcome)
+
+
+def _settle(broker: MemoryBroker, claimed: Claimed, job: Job, outcome: Outcome) -> Record:
+    if isinstance(outcome, Again):
+        outcome = Dead(
+            outcome.failures if outcome.counted else remember(claimed.errors, failure_of(NO_PLACE, claimed, WORKER))
+        )
+    elif isinstance(outcome, Release):
+        unknown = UnknownTask(f"the task {job.task!r} is not declared in this application")
+        outcome = Dead(remember(claimed.errors, failure_of(unknown, claimed, WORKER)))
+    broker.exchange(new_claim_id(), [Settlement(job.id, claimed.claim_id, outcome)], (), 0, 0, WORKER)
+    if isinstance(outcome, Dead):
+        failure = outcome.failures[-1]
+        logger.error(
+            "%s failed in its caller (job %s): %s: %s\n%s",
+            job.task,
+            job.id,
+            failure.exception,
+            failure.message,
+            failure.traceback,
+        )
+    [record] = broker.get([job.id])
+    assert record is not None
+    return record
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""Waiting for results: all waiters of a process, threads and coroutines alike, share one thread that asks the store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from outwork.brokers.base import Store
+
+logger = logging.getLogger("outwork")
+
+ROUND: Final = 30.0
+"""Seconds after which the store is asked anew, whatever it announced."""
+LINGER: Final = 1.0
+"""Seconds for which the thread stays when nobody waits any more."""
+
+
+class Waiter:
+    """One thread that waits for all the jobs that somebody waits for. It starts with the first and ends by itself."""
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._store = store
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._waiting: dict[str, list[Future[None]]] = {}
+        self._thread: threading.Thread | None = None
+
+    def watch(self, job_id: str) -> Future[None]:
+        """A future that is done when the job has ended (or is not known); it fails if the store cannot be asked."""
+        if self._pid != os.getpid():
+            self._reset()
+        future: Future[None] = Future()
+        with self._changed:
+            self._waiting.setdefault(job_id, []).append(future)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="outwork-results", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        self._store().interrupt_wait_result()
+        return future
+
+    def forget(self, job_id: str, future: Future[None]) -> None:
+        """Nobody waits for this future any more."""
+        with self._changed:
+            futures = self._waiting.get(job_id, [])
+            if future in futures:
+                futures.remove(future)
+            if not futures:
+                self._waiting.pop(job_id, None)
+
+    def _run(self) -> None:
+        store = self._store()
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._changed.wait(LINGER)
+                if not self._waiting:
+                    self._thread = None
+                    return
+                ids = list(self._waiting)
+            try:
+                ended = store.wait_result(ids, ROUND)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+                logger.debug("waiting for results failed: %s", error)
+                self._resolve(ids, error)
+            else:
+                self._resolve(ended, None)
+
+    def _resolve(self, ids: list[str] | set[str], error: Exception | None) -> None:
+        with self._changed:
+            futures = [future for job_id in ids for future in self._waiting.pop(job_id, [])]
+        for future in futures:
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
