@@ -8,6 +8,7 @@ task raises becomes an Outcome; nothing is raised to the caller but what is not 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 import traceback
@@ -33,7 +34,7 @@ Tasks = Mapping[str, Task[Any, Any]]
 class Attempt:
     """One try at a job: what is called, with what, and how its end is judged."""
 
-    __slots__ = ("args", "claimed", "context", "job", "kwargs", "stop_reason", "task")
+    __slots__ = ("args", "claimed", "claimed_at", "context", "job", "kwargs", "started_at", "stop_reason", "task")
 
     def __init__(self, claimed: Claimed, job: Job, task: Task[Any, Any], worker: str) -> None:
         self.claimed = claimed
@@ -52,6 +53,9 @@ class Attempt:
         self.args, self.kwargs = task.payload.decode(job.args)
         if task.options.takes_context:
             self.args = (self.context, *self.args)
+        self.claimed_at = 0.0
+        self.started_at = 0.0
+        """Readings of this process' monotonic clock, kept by the worker."""
         self.stop_reason: BaseException | Cancelled | Release | None = None
         """Set by who stops the attempt from outside (time limit, cancel, shutdown), before it makes the task raise."""
 
@@ -112,7 +116,11 @@ class Attempt:
 
     def failure(self, error: BaseException) -> Failure:
         """The record of an error."""
-        return failure_of(error, self.claimed, self.context.worker_id)
+        code = getattr(inspect.unwrap(self.task.fn), "__code__", None)
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code is not code:
+            trace = trace.tb_next
+        return failure_of(error.with_traceback(trace or error.__traceback__), self.claimed, self.context.worker_id)
 
     def _dead(self, error: BaseException) -> Dead:
         return Dead(remember(self.claimed.errors, self.failure(error)))

@@ -1,0 +1,95 @@
+"""The slots of a worker: which of the claimed jobs run, which wait for a slot, which have ended.
+
+    backlog ──a slot is free──> its runner's queue ──> running ──> ended ──> settled by the puller
+
+Everything that runners and puller share is here, under one lock that is held for a few instructions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import Lock
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+from outwork.attempt import Attempt
+from outwork.job import Outcome
+from outwork.worker.bell import Bell
+
+
+class Runner(Protocol):
+    """Where attempts of one kind run."""
+
+    def start(self, attempt: Attempt, /) -> None:
+        """Run an attempt as soon as there is a thread or child for it; it has a slot already."""
+
+
+class Ended(NamedTuple):
+    """An attempt and its outcome; `elapsed` seconds, 0 for one that was never started."""
+
+    attempt: Attempt
+    outcome: Outcome
+    elapsed: float
+
+
+class Slots:
+    """`total` slots. `ended` gathers outcomes for the puller, whose bell is rung for each."""
+
+    def __init__(self, total: int, runner_of: Callable[[Attempt], Runner], bell: Bell) -> None:
+        self.total = total
+        self.free = total
+        self.lost = 0
+        """Slots whose thread does not end although its time is over."""
+        self.backlog: deque[Attempt] = deque()
+        self.ended: deque[Ended] = deque()
+        self._runner_of = runner_of
+        self._bell = bell
+        self._lock = Lock()
+
+    def add(self, attempts: Iterable[Attempt]) -> None:
+        """Take claimed attempts: they start as far as slots are free, and wait in the backlog otherwise."""
+        with self._lock:
+            self.backlog.extend(attempts)
+        self.fill()
+
+    def fill(self) -> None:
+        """Start what may be started."""
+        while True:
+            with self._lock:
+                if self.free <= 0 or not self.backlog:
+                    return
+                self.free -= 1
+                attempt = self.backlog.popleft()
+            self._runner_of(attempt).start(attempt)
+
+    def finish(self, attempt: Attempt, outcome: Outcome) -> None:
+        """An attempt has ended; its slot goes to the next one of the backlog."""
+        self.ended.append(Ended(attempt, outcome, monotonic() - attempt.started_at))
+        with self._lock:
+            if self.backlog:
+                following = self.backlog.popleft()
+            else:
+                following = None
+                self.free += 1
+        self._bell.ring()
+        if following is not None:
+            self._runner_of(following).start(following)
+
+    def abandon(self, attempt: Attempt, outcome: Outcome) -> None:
+        """An attempt is settled although its thread still runs: the slot stays taken for ever."""
+        self.ended.append(Ended(attempt, outcome, monotonic() - attempt.started_at))
+        self.lost += 1
+        self._bell.ring()
+
+    def withdraw(self) -> list[Attempt]:
+        """Take everything out of the backlog: jobs that have not started."""
+        with self._lock:
+            waiting = list(self.backlog)
+            self.backlog.clear()
+        return waiting
+
+    def take_ended(self) -> list[Ended]:
+        """What has ended since the last call."""
+        ended = self.ended
+        return [ended.popleft() for _ in range(len(ended))]
