@@ -1,0 +1,170 @@
+"""What all commands share: how errors end, the options that name the application, and the question before damage.
+
+Every command is complete by itself, so that other programs can mount it in a click group of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from outwork.durations import seconds_of
+from outwork.errors import BrokerUnavailable, NoBroker, OutworkError, SettingsError, UnknownTask, WrongArguments
+
+if TYPE_CHECKING:
+    from outwork.app import Outwork
+
+R = TypeVar("R")
+
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+
+TARGET: Final = "outwork.cli.target"
+VERBOSE: Final = "outwork.cli.verbose"
+
+
+def exit_code(error: OutworkError) -> int:
+    """The code a command ends with: 1 failed, 2 usage, import or configuration, 3 broker unreachable."""
+    if isinstance(error, SettingsError | UnknownTask | WrongArguments):
+        return USAGE
+    if isinstance(error, BrokerUnavailable):
+        return UNREACHABLE
+    return FAILED
+
+
+def is_verbose() -> bool:
+    """Whether `-v` was given."""
+    return bool(click.get_current_context().meta.get(VERBOSE))
+
+
+def _be_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[VERBOSE] = True
+
+
+class Command(click.Command):
+    """A command whose errors of Outwork are one line on stderr; with `-v` the traceback comes before it."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        return sorted({"-h", *super().get_help_option_names(ctx)})
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        *own, help_option = super().get_params(ctx)
+        verbose = click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=_be_verbose,
+            help="Say more; show tracebacks.",
+        )
+        return [*own, verbose, help_option]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OutworkError as error:
+            if ctx.meta.get(VERBOSE):
+                click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+            click.echo(f"outwork: {error}", err=True)
+            ctx.exit(exit_code(error))
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        return sorted({"-h", *super().get_help_option_names(ctx)})
+
+
+class Target(NamedTuple):
+    """Which application a command is about, as its options say."""
+
+    app: str | None = None
+    config: Path | None = None
+    broker: str | None = None
+
+    def command_line(self) -> dict[str, object]:
+        """The settings among the options."""
+        return {} if self.broker is None else {"broker_url": self.broker}
+
+    def load(self, *, need_tasks: bool) -> Outwork:
+        """The application; `need_tasks` False: only its broker is wanted."""
+        from outwork.loading import load_app
+
+        targets = () if self.app is None else (self.app,)
+        return load_app(targets, config=self.config, command_line=self.command_line(), need_tasks=need_tasks)
+
+    def load_shared(self) -> Outwork:
+        """The application, for its jobs. Raises NoBroker where no other process can see them."""
+        app = self.load(need_tasks=False)
+        broker = app.broker
+        if not broker.capabilities.shared:
+            where = f"jobs of {broker.url}" if app.settings.broker_url else "no broker is configured, so jobs"
+            raise NoBroker(
+                f"{where} are known to the process that enqueued them, and to no other. Set a broker, for example "
+                "--broker sqlite:///tasks.db, OUTWORK_BROKER_URL, or `broker_url` in outwork.toml"
+            )
+        return app
+
+
+_OPTIONS: Final = (
+    click.option("-A", "--app", metavar="MODULE[:OBJECT]", help="Where the application or its tasks are."),
+    click.option(
+        "-C",
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="The configuration file, instead of outwork.toml.",
+    ),
+    click.option("--broker", metavar="URL", help="Where the jobs are, instead of what is configured."),
+)
+
+
+def target_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add `-A`, `-C` and `--broker`; the function gets them as `target`. Those of the group around are the default."""
+
+    @functools.wraps(function)
+    def run(*args: Any, app: str | None, config: Path | None, broker: str | None, **rest: Any) -> R:
+        meta = click.get_current_context().meta
+        outer: Target = meta.get(TARGET, Target())
+        target = Target(app or outer.app, config or outer.config, outer.broker if broker is None else broker)
+        meta[TARGET] = target
+        return function(*args, target=target, **rest)
+
+    for option in reversed(_OPTIONS):
+        run = option(run)
+    return run
+
+
+def duration_value(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """The callback of an option that is a length of time: seconds, or a text like 10m."""
+    try:
+        return None if value is None else seconds_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; without a terminal only `--yes` is an answer."""
+    if yes:
+        return
+    ctx = click.get_current_context()
+    if not sys.stdin.isatty():
+        click.echo(f"outwork: {question} There is no terminal to answer on: repeat the command with --yes", err=True)
+        ctx.exit(USAGE)
+    if not click.confirm(question, err=True):
+        click.echo("nothing was changed", err=True)
+        ctx.exit(FAILED)
