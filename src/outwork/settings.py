@@ -111,6 +111,16 @@ def _texts(value: object) -> tuple[str, ...]:
     return texts
 
 
+def _queue_name(name: str) -> str:
+    if len(name) > 100 or not set(name).isdisjoint(" ,:\t\n\r\0"):
+        raise ValueError(f"{name!r}: a queue's name has up to 100 characters, no spaces, commas or colons")
+    return name
+
+
+def _queues(value: object) -> tuple[str, ...]:
+    return tuple(map(_queue_name, _texts(value)))
+
+
 def _shares(value: object) -> tuple[str, ...]:
     texts = _texts(value)
     names: set[str] = set()
@@ -118,7 +128,7 @@ def _shares(value: object) -> tuple[str, ...]:
         name, colon, limit = text.partition(":")
         if not name or (colon and not (limit.isdecimal() and int(limit) >= 1)):
             raise ValueError(f'{text!r}: write the name of a queue, or "name:4" for at most 4 at once')
-        if name in names:
+        if _queue_name(name) in names:
             raise ValueError(f"the queue {name!r} is given twice")
         names.add(name)
     return texts
@@ -155,7 +165,7 @@ READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "broker_url": _text,
     "broker": _class_path,
     "modules": _texts,
-    "queues": _texts,
+    "queues": _queues,
     "max_payload": _at_least_one,
     "lease": _lease,
     "worker.concurrency": _at_least_one,

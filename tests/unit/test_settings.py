@@ -323,6 +323,7 @@ def test_reads_a_whole_file(folder: Path) -> None:
         ('[worker]\nlog_format = "xml"', '2 [worker] log_format = "xml": write "text" or "json"'),
         ('modules = "tasks"', '1 modules = "tasks": a list of texts is needed'),
         ('modules = ["a", 1]', "1 modules = "),
+        ('queues = ["a b"]', "'a b': a queue's name has up to 100 characters"),
         ('queues = ["a", "a"]', "an entry is given twice"),
         ('[worker]\nqueues = ["a:0"]', "'a:0': write the name of a queue"),
         ('[worker]\nqueues = ["a:2", "a"]', "the queue 'a' is given twice"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import click
@@ -11,28 +10,18 @@ from outwork.cli.common import FAILED, Command, Target, target_options
 from outwork.cli.output import plural, say
 
 
-class Step(Protocol):
-    """One numbered change of the schema."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def sql(self) -> str: ...
-
-
 @runtime_checkable
 class Migrated(Protocol):
-    """A broker that keeps its jobs in tables of a version."""
+    """A broker that keeps its jobs in tables of a version. Each step is named by its text."""
 
-    def pending(self) -> Sequence[Step]: ...
-    def migrate(self) -> Sequence[Step]: ...
+    def pending(self) -> list[str]: ...
+    def migrate(self) -> list[str]: ...
+    def sql(self) -> str: ...
 
 
 @click.command("migrate", cls=Command)
 @click.option("--check", is_flag=True, help="Change nothing; end with 1 if something is to be done.")
-@click.option("--sql", "as_sql", is_flag=True, help="Change nothing; print the SQL of what is to be done.")
+@click.option("--sql", "as_sql", is_flag=True, help="Change nothing; print the SQL.")
 @target_options
 def migrate_command(target: Target, check: bool, as_sql: bool) -> None:
     """Create or upgrade the broker's tables. Doing it again changes nothing."""
@@ -43,14 +32,11 @@ def migrate_command(target: Target, check: bool, as_sql: bool) -> None:
         say(f"nothing to do: {broker.url} has no tables")
         return
     if as_sql:
-        for step in broker.pending():
-            say(f"-- {step.number:04d} {step.name}")
-            say(step.sql.rstrip())
+        say(broker.sql().rstrip() or f"-- {broker.url} is up to date")
         return
     steps = broker.pending() if check else broker.migrate()
-    done = "is to be applied" if check else "was applied"
     for step in steps:
-        say(f"{step.number:04d} {step.name} {done}")
+        say(f"{step}  {'to be applied' if check else 'applied'}")
     if not steps:
         say(f"{broker.url} is up to date")
     elif check:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from outwork.cli.common import FAILED, Command, Target, duration_value, json_option, target_options
 from outwork.cli.output import moment, say, say_json, say_table, symbol
@@ -145,7 +146,7 @@ def enqueue_command(
     if not as_json:
         _say_enqueued(app, task, result, positional, named)
     if wait or app.broker.runs_in == "caller":
-        _wait(result, as_json=as_json)
+        _wait(task, result, as_json=as_json)
     elif as_json:
         say_json(_shown(result))
 
@@ -181,7 +182,7 @@ def _say_enqueued(
         say("  no worker is running yet; start one with:  outwork worker")
 
 
-def _wait(result: TaskResult[Any], *, as_json: bool) -> None:
+def _wait(task: Task[Any, Any], result: TaskResult[Any], *, as_json: bool) -> None:
     """Wait for the end and print the value; end with 1 if the job failed."""
     from outwork.errors import TaskFailed
 
@@ -193,7 +194,7 @@ def _wait(result: TaskResult[Any], *, as_json: bool) -> None:
         say_json(_shown(result) | {"errors": [failure._asdict() for failure in result.errors]})
         raise click.exceptions.Exit(FAILED) from error
     if as_json:
-        say_json(_shown(result) | {"result": value})
+        say_json(_shown(result) | {"result": msgspec.Raw(task.payload.encode_result(value))})
     else:
         say(repr(value))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from outwork.cli.common import Command, Target, duration_value, is_verbose, target_options
@@ -78,8 +80,6 @@ def _refuse_without_broker(targets: tuple[str, ...], target: Target, command_lin
     Only if no URL is configured must the application be imported here to know; otherwise its worker process says so.
     Raises NoBroker, CannotLoad, SettingsError.
     """
-    import os
-
     from outwork.settings import load
 
     configured = load(environ=os.environ, config_file=target.config, command_line=command_line).settings
