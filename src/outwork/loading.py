@@ -21,7 +21,7 @@ GUESSES: Final = ("tasks", "app", "main")
 """The modules that are looked for in the current directory when nothing names one."""
 
 FRAMES_SHOWN: Final = 5
-SKIPPED: Final = frozenset({"node_modules", "venv", "env", "build", "dist", "__pycache__"})
+SKIPPED: Final = frozenset({"src", "node_modules", "venv", "env", "build", "dist", "__pycache__"})
 
 
 def load_app(
