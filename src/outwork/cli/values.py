@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import click
 import msgspec
@@ -53,16 +53,16 @@ def _hint_of(name: str, parameters: Sequence[inspect.Parameter], hints: Mapping[
 def read_value(text: str, hint: Any, name: str) -> Any:
     """The value that a text means where `hint` is expected: as JSON, else as plain text.
 
-    `5` is a number for an int and a text for a str; without a hint it is what JSON says, else text. For a union the
-    first reading that fits is taken. Raises click.UsageError.
+    `5` is a number for an int and a text for a str; without a hint it is what JSON says, else text. For a union JSON
+    is tried first. Raises click.UsageError.
     """
+    if hint is str:
+        return text
     candidates: list[Any] = []
     with suppress(msgspec.DecodeError, UnicodeEncodeError):  # not JSON: plain text is the other reading
         candidates.append(msgspec.json.decode(text))
     if hint is Any or hint is inspect.Parameter.empty:
         return candidates[0] if candidates else text
-    if hint is str or (str in get_args(hint) and not _quoted_or_null(text)):
-        return text
     problem: Exception | None = None
     for strict, candidate in [*((True, value) for value in candidates), (False, text)]:
         try:
@@ -71,11 +71,6 @@ def read_value(text: str, hint: Any, name: str) -> Any:
             problem = problem or error
     shown = getattr(hint, "__name__", None) or str(hint)
     raise click.UsageError(f"{name}={text}: this is not a value for {shown}: {problem}") from problem
-
-
-def _quoted_or_null(text: str) -> bool:
-    """Whether a union with `str` should rather read this text as JSON: null, or a text in quotes."""
-    return text == "null" or (len(text) > 1 and text[0] == text[-1] == '"')
 
 
 def _aware(value: Any) -> Any:
