@@ -157,12 +157,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
+def has_terminal() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something that cannot be undone; without a terminal only `--yes` is an answer."""
     if yes:
         return
     ctx = click.get_current_context()
-    if not sys.stdin.isatty():
+    if not has_terminal():
         click.echo(f"outwork: {question} There is no terminal to answer on: repeat the command with --yes", err=True)
         ctx.exit(USAGE)
     if not click.confirm(question, err=True):

@@ -70,7 +70,7 @@ def _say_workers(workers: Sequence[Presence], now: float) -> None:
             f"{worker.done:,}",
             f"{worker.failed:,}",
             duration_text(max(0.0, now - worker.started_at)),
-            duration_text(max(0.0, now - worker.seen_at)),
+            f"{duration_text(round(max(0.0, now - worker.seen_at)))} ago",
         )
         for worker in workers
     ]
@@ -84,7 +84,7 @@ def _say_unserved(queues: dict[str, Counter[State]], workers: Sequence[Presence]
         ready = tally[State.READY]
         if workers and ready and queue not in served:
             click.echo(
-                f"outwork: OW101 {plural(ready, 'job')} of queue {queue!r} are ready and no worker is listening on it. "
+                f"outwork: OW101 queue {queue!r} has {plural(ready, 'ready job')}, and no worker is listening on it. "
                 f"Start one:  outwork worker --queues {queue}",
                 err=True,
             )
