@@ -20,7 +20,7 @@ from outwork import codec
 from outwork.brokers.base import Claimed
 from outwork.context import TaskContext, running
 from outwork.durations import seconds_of
-from outwork.errors import ResultNotSerializable, Snooze, TryAgain, Undecodable, UnknownTask
+from outwork.errors import ResultNotSerializable, Snooze, TryAgain, UnknownTask, WorkerDied
 from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Job, Outcome, Release, remember
 from outwork.retry import next_delay
 from outwork.task import Task
@@ -94,6 +94,8 @@ class Attempt:
     def failed(self, error: BaseException) -> Outcome:
         """The outcome of a call that raised."""
         reason = self.stop_reason
+        if isinstance(reason, Release) and self.job.at_most_once:
+            return self._dead(WorkerDied("the worker was stopped while it ran; it is not started twice"))
         if isinstance(reason, Cancelled | Release):
             return reason
         if reason is not None:
@@ -137,7 +139,7 @@ def begin(claimed: Claimed, tasks: Tasks, worker: str) -> Attempt | Outcome:
         task = tasks.get(job.task)
         if task is not None:
             return Attempt(claimed, job, task, worker)
-    except Undecodable as error:
+    except Exception as error:  # noqa: BLE001 - Undecodable, HintError: no job may break the worker
         return Dead(remember(claimed.errors, failure_of(error, claimed, worker)))
     if claimed.misses + 1 < MISSES_ALLOWED:
         return Release(delay=UNKNOWN_DELAY, missed=True)

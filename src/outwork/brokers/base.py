@@ -249,12 +249,16 @@ class Broker(ABC):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which jobs are meant. None means any; all given conditions must hold."""
+    """Which jobs are meant. None means any; all given conditions must hold.
+
+    `attempted`: whether an attempt has failed or its worker died, so that a scheduled job waits for a retry.
+    """
 
     states: tuple[State, ...] | None = None
     queue: str | None = None
     task: str | None = None
     ids: tuple[str, ...] | None = None
+    attempted: bool | None = None
 
 
 class Count(NamedTuple):

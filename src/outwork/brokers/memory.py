@@ -435,4 +435,5 @@ def _fits(record: Record, which: Filter) -> bool:
         and (which.queue is None or record.queue == which.queue)
         and (which.task is None or record.task == which.task)
         and (which.ids is None or record.id in which.ids)
+        and (which.attempted is None or which.attempted == (record.failures + record.crashes > 0))
     )

@@ -1,0 +1,90 @@
+"""A child process of a worker: runs the attempts of tasks declared with `executor="process"`, one at a time.
+
+`python -m outwork.worker.child FD` — FD is its end of a socket pair. The first frame says what to load; each further
+frame is a claimed job and is answered with its outcome. The end of the pipe means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from outwork.attempt import Attempt, begin
+from outwork.brokers.base import Claimed
+from outwork.errors import OutworkError
+from outwork.job import Outcome
+from outwork.loading import load_app
+from outwork.worker import logs, pipe
+from outwork.worker.options import WorkerOptions
+
+PR_SET_PDEATHSIG: Final = 1
+
+
+class Hello(Struct, frozen=True):
+    """The first frame: what to load, and whose child this is."""
+
+    options: WorkerOptions
+    worker: str
+    parent: int
+    log_format: str
+
+
+class Welcome(Struct, frozen=True):
+    """The answer: `problem` is "" when the tasks were loaded."""
+
+    problem: str = ""
+
+
+def main(fd: int) -> int:
+    """Serve the parent until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a job is stopped
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with socket.socket(fileno=fd) as parent:
+        first = pipe.receive(parent)
+        if first is None:
+            return 0
+        hello = msgspec.msgpack.decode(first, type=Hello)
+        _die_with(hello.parent)
+        logs.set_up(hello.log_format, verbose=hello.options.verbose)
+        try:
+            config = Path(hello.options.config) if hello.options.config else None
+            app = load_app(hello.options.targets, config=config, command_line=hello.options.command_line)
+        except OutworkError as error:
+            pipe.send(parent, msgspec.msgpack.encode(Welcome(str(error))))
+            return 2
+        pipe.send(parent, msgspec.msgpack.encode(Welcome()))
+        decode = msgspec.msgpack.Decoder(Claimed).decode
+        while (frame := pipe.receive(parent)) is not None:
+            begun = begin(decode(frame), app.tasks, hello.worker)
+            outcome: Outcome = begun.run() if isinstance(begun, Attempt) else begun
+            pipe.send(parent, msgspec.msgpack.encode(outcome))
+        app.close()
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    """Nothing runs on as an orphan: when the parent is killed, so is the child, whatever it is doing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    """For systems without a death signal, and for a parent that died before it was set."""
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(1.0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,136 @@
+"""What a worker writes on stderr: text for people, or JSON lines; every line of a job names it. Never a payload."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any, Final
+
+from outwork.attempt import Attempt
+from outwork.context import running
+from outwork.durations import duration_text
+from outwork.job import Again, Cancelled, Dead, Done, Outcome, Release
+
+logger = logging.getLogger("outwork.worker")
+
+LINES_A_SECOND: Final = 50
+"""How many ends of jobs are logged one by one; the others of that second are counted in one line."""
+
+JOB_FIELDS: Final = ("job_id", "task", "attempt", "queue")
+
+
+def set_up(log_format: str, *, verbose: bool) -> None:
+    """Log to stderr, unless the application has set up logging itself; job fields are put on every record."""
+    logging.setLogRecordFactory(_record)
+    root = logging.getLogger()
+    if not root.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+    logging.getLogger("outwork").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **kwargs)
+    context = running.get()
+    if context is not None:
+        record.job_id = context.job_id
+        record.task = context.task_name
+        record.attempt = context.attempt
+        record.queue = context.queue_name
+    return record
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:03 text`, with the level when it is not INFO, and the job when one runs."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno != logging.INFO:
+            record.message = f"{record.levelname} {record.message}"
+        if record.name != logger.name:
+            record.message = f"[{record.name}] {record.message}"
+            if hasattr(record, "job_id"):
+                record.message += "  (" + " ".join(f"{key}={getattr(record, key)}" for key in JOB_FIELDS) + ")"
+        return super().formatMessage(record)
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, the fields of the job, the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: getattr(record, key) for key in JOB_FIELDS if hasattr(record, key)}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class Journal:
+    """The log of how jobs ended. Called by the puller; under load it counts instead of writing."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+        self._unwritten = 0
+
+    def ended(self, attempt: Attempt, outcome: Outcome, elapsed: float) -> None:
+        """Log the end of an attempt."""
+        if isinstance(outcome, Done) and not logger.isEnabledFor(logging.INFO):
+            return
+        if not self._may_write():
+            self._unwritten += 1
+            return
+        job = attempt.job
+        fields = {"job_id": job.id, "task": job.task, "attempt": attempt.context.attempt, "queue": job.queue}
+        level, text = _line(attempt, outcome, elapsed)
+        logger.log(level, "%s", text, extra=fields)
+
+    def flush(self) -> None:
+        """Say how many ends were not written one by one."""
+        if self._unwritten:
+            count, self._unwritten = self._unwritten, 0
+            logger.info("… and %s more jobs", f"{count:,}")
+
+    def _may_write(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines = second, 0
+            self.flush()
+        self._lines += 1
+        return self._lines <= LINES_A_SECOND
+
+
+def _line(attempt: Attempt, outcome: Outcome, elapsed: float) -> tuple[int, str]:
+    job, number = attempt.job, attempt.context.attempt
+    name = f"{job.task} {job.id}"
+    took = f"{elapsed * 1000:.1f} ms" if elapsed < 1 else duration_text(elapsed)
+    match outcome:
+        case Done():
+            waited = max(0.0, time.time() - elapsed - (job.due or job.created + (job.delay or 0.0)))
+            again = f", attempt {number}" if number > 1 else ""
+            return logging.INFO, f"✓ {name} {took} (waited {duration_text(waited)}{again})"
+        case Again(delay, failures, True):
+            last = failures[-1]
+            text = f"✗ {name} {took} attempt {number} failed: {last.exception}: {last.message}"
+            return logging.WARNING, f"{text}; again in {duration_text(delay)}\n{last.traceback}".rstrip()
+        case Again(delay):
+            return logging.INFO, f"~ {name} {took} snoozed for {duration_text(delay)}"
+        case Dead(failures):
+            last = failures[-1]
+            text = f"✗ {name} {took} FAILED after {number} attempts: {last.exception}: {last.message}"
+            return logging.ERROR, f"{text}\n{last.traceback}".rstrip()
+        case Cancelled():
+            return logging.INFO, f"- {name} {took} cancelled"
+        case Release():
+            return logging.DEBUG, f"< {name} given back"

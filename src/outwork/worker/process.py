@@ -1,0 +1,131 @@
+"""One worker process: `python -m outwork.worker.process`, started by the supervisor.
+
+Its standard input is the supervisor's end of a pipe: the first line says what to run, and the end of it means that the
+supervisor is gone, which is a request to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from outwork import __version__
+from outwork.app import Outwork
+from outwork.errors import BrokerUnavailable, NoBroker, OutworkError, SettingsError
+from outwork.loading import load_app
+from outwork.settings import WorkerSettings
+from outwork.worker import logs
+from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
+from outwork.worker.options import WorkerOptions
+from outwork.worker.worker import Plan, Summary, Worker
+
+logger = logging.getLogger("outwork.worker")
+
+
+def main() -> int:
+    """Run a worker as the supervisor says; the exit code."""
+    first = sys.stdin.buffer.readline()
+    if not first:
+        return CLEAN
+    options = msgspec.json.decode(first, type=WorkerOptions)
+    logs.set_up(str(options.command_line.get("worker.log_format", "text")), verbose=options.verbose)
+    try:
+        config = Path(options.config) if options.config else None
+        app = load_app(options.targets, config=config, command_line=options.command_line)
+        worker = Worker(app, _plan(app, options))
+        logs.set_up(app.settings.worker.log_format, verbose=options.verbose)
+        if options.drain:
+            app.broker.queues()  # a drain of a broker that is away ends here; a plain worker waits for it
+    except BrokerUnavailable as error:
+        return _refuse(error, BROKER_AWAY)
+    except SettingsError as error:
+        return _refuse(error, USAGE)
+    except OutworkError as error:
+        return _refuse(error, FAILED)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    threading.Thread(target=_watch_supervisor, args=(worker,), name="outwork-supervisor", daemon=True).start()
+    _say_hello(app, worker)
+    summary = worker.run()
+    _say_goodbye(summary, drain=options.drain)
+    code = RECYCLE if summary.recycle else FAILED if options.drain and summary.failed else CLEAN
+    if summary.stuck:
+        logging.shutdown()
+        os._exit(code)  # its jobs are given back, so its threads must not go on a moment longer
+    app.close()
+    return code
+
+
+def _refuse(error: OutworkError, code: int) -> int:
+    logger.error("outwork: %s", error)
+    return code
+
+
+def _plan(app: Outwork, options: WorkerOptions) -> Plan:
+    """What the settings say of this worker. Raises NoBroker for a broker that has no workers."""
+    settings: WorkerSettings = app.settings.worker
+    if app.broker.runs_in != "elsewhere":
+        places = {"caller": "run immediately in their callers", "nowhere": "are only recorded and never run"}
+        place = places.get(app.broker.runs_in, "run inside the process that enqueues them")
+        raise NoBroker(
+            f"no worker is needed: the broker is {app.broker.url}, so tasks {place}. To run them here, set a broker for "
+            "the worker and for the application, for example  OUTWORK_BROKER_URL=sqlite:///tasks.db"
+        )
+    queues: dict[str, int | None] = {}
+    for text in settings.queues:
+        name, colon, most = text.partition(":")
+        queues[name] = int(most) if colon else None
+    return Plan(
+        queues=queues,
+        concurrency=settings.concurrency,
+        threads=settings.threads,
+        children=settings.children,
+        grace=settings.grace,
+        drain=options.drain,
+        log_format=settings.log_format,
+        options=options,
+    )
+
+
+def _watch_supervisor(worker: Worker) -> None:
+    sys.stdin.buffer.read()
+    worker.stop()
+
+
+def _say_hello(app: Outwork, worker: Worker) -> None:
+    queues = ", ".join(f"{name}:{most}" if most else name for name, most in worker.plan.queues.items())
+    logger.info(
+        "outwork %s · %s · %d tasks · %s · %d slots · worker %s",
+        __version__,
+        app.broker.url,
+        len(app.tasks),
+        f"queues {queues}" if queues else "all queues",
+        worker.plan.concurrency,
+        worker.id,
+    )
+    for name in sorted(app.tasks):
+        logger.info("  %s%s", name, app.tasks[name].signature)
+
+
+def _say_goodbye(summary: Summary, *, drain: bool) -> None:
+    parts = [f"{summary.done:,} done", f"{summary.failed:,} failed"]
+    if summary.given_back:
+        parts.append(f"{summary.given_back:,} given back")
+    if drain:
+        parts.append(f"{summary.left:,} scheduled for later" if summary.left else "nothing left")
+    logger.info("stopped cleanly (%s)", ", ".join(parts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

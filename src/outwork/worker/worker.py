@@ -1,0 +1,505 @@
+"""The worker: one loop that settles what has ended and claims what it can run, in one round trip.
+
+    listener ──"there may be work"──┐
+    runners ──"an attempt ended"────┼──> bell ──> puller: exchange(outcomes, room) ──> slots ──> runners
+    keeper, signals ────────────────┘
+
+The puller sleeps until an outcome waits, or until a slot is free and there may be work. Under load the batches grow by
+themselves, because more ends while one exchange is on its way; at rest every outcome is settled at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+from collections.abc import Iterable
+from itertools import chain
+from time import monotonic, time
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from outwork import __version__
+from outwork.app import Outwork
+from outwork.attempt import Attempt, begin
+from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Extended, Filter, Presence, Settlement, Share, Store
+from outwork.errors import OutworkError, WorkerDied
+from outwork.ids import new_claim_id
+from outwork.job import Answer, Cancelled, Dead, Done, Release, State, remember
+from outwork.worker.bell import Bell
+from outwork.worker.child import Hello
+from outwork.worker.children import Children, default_children
+from outwork.worker.keeper import Keeper, LifeLock, host_name
+from outwork.worker.limits import Limits
+from outwork.worker.logs import Journal
+from outwork.worker.options import WorkerOptions
+from outwork.worker.runners import Loop, Threads
+from outwork.worker.slots import Ended, Runner, Slots
+
+logger = logging.getLogger("outwork.worker")
+
+BATCH: Final = 200
+"""Jobs claimed at once at most: beyond that PostgreSQL gets slower again (measured: 73 k/s at 200, 43 k/s at 1,000)."""
+PREFETCH_SECONDS: Final = 0.05
+PREFETCH_PATIENCE: Final = 0.1
+"""Prefetched jobs that have waited so long are given back."""
+LISTEN_SECONDS: Final = 30.0
+DRAIN_LOOK: Final = 0.2
+LONGEST_PAUSE: Final = 30.0
+OUTAGE_LINE_EVERY: Final = 60.0
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """How a worker works. `queues` maps a name to how many of its jobs may run here at once (None: no limit of its
+    own); empty means every queue that the tasks or settings name, and those that the broker knows."""
+
+    queues: dict[str, int | None] = {}
+    concurrency: int = 20
+    threads: int | None = None
+    children: int | None = None
+    grace: float = 25.0
+    drain: bool = False
+    log_format: str = "text"
+    options: WorkerOptions = WorkerOptions()
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What a worker did. `stuck`: tasks whose threads could not be ended; `recycle`: a new process should go on."""
+
+    done: int
+    failed: int
+    given_back: int
+    left: int = 0
+    stuck: bool = False
+    recycle: bool = False
+
+
+class Worker:
+    """Runs the jobs of an application until it is stopped, or until the queues are drained."""
+
+    def __init__(self, app: Outwork, plan: Plan) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_claim_id()[:8]}"
+        self.app = app
+        self.plan = plan
+        self.broker: Broker = app.broker
+        self.bell = Bell()
+        self.slots = Slots(plan.concurrency, self._runner_of, self.bell)
+        self._threads = Threads(plan.threads or plan.concurrency, self.slots, self._may_start)
+        self._loop = Loop(self.slots, self._may_start)
+        hello = Hello(plan.options, self.id, os.getpid(), plan.log_format)
+        self._children = Children(plan.children or default_children(), self.slots, self._may_start, hello)
+        self._limits = Limits(self._stop_attempt, self._give_up)
+        self._life = LifeLock(self.id)
+        self._keeper = Keeper(self.broker, self._claims, self._presence, self._on_extended, self._on_tended)
+        self._journal = Journal()
+        self._hand: dict[str, Attempt] = {}
+        self._unsettled: list[Settlement] = []
+        self._ended_at: dict[str, Ended] = {}
+        self._queues: tuple[str, ...] = self._named_queues()
+        self._turn = 0
+        self._open_claim: str | None = None
+        self._renewed_at = 0.0
+        self._mean: float | None = None
+        self._slow = False
+        self._may_be_work = True
+        self._armed = threading.Event()
+        self._stopping = False
+        self._hurry = False
+        self._recycle = False
+        self._closed = False
+        self._started_at = time()
+        self._outage_logged = 0.0
+        self._failures = 0
+        self._retry_at = 0.0
+        self.done = 0
+        self.failed = 0
+        self.given_back = 0
+
+    # ---- life -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Summary:
+        """Work until `stop` (or, with `drain`, until nothing is left); blocks the calling thread."""
+        self._queues = self._all_queues()
+        self._keeper.start()
+        listener = threading.Thread(target=self._listen, name="outwork-listener", daemon=True)
+        listener.start()
+        deadline: float | None = None
+        left: int | None = None
+        while left is None:
+            self.bell.wait(self._nap())
+            if self._stopping and deadline is None:
+                deadline = monotonic() + (float("inf") if self._recycle else self.plan.grace)
+                self._give_back(self._not_started())
+            if self._stopping and (self._hurry or monotonic() >= (deadline or 0) or not self._busy()):
+                break
+            if self._has_reason():
+                self._exchange()
+            if self.plan.drain and not self._busy() and not self._may_be_work:
+                left = self._left_to_drain()
+        return self._end(listener, left or 0)
+
+    def stop(self) -> None:
+        """Claim nothing more, give back what has not started, let running jobs end for the grace period. Called again:
+        do not wait for them. Safe to call from a signal handler."""
+        if self._stopping:
+            self._hurry = True
+        self._stopping = True
+        self.bell.ring()
+
+    def _busy(self) -> bool:
+        return bool(self._hand or self._unsettled)
+
+    def _end(self, listener: threading.Thread, left: int) -> Summary:
+        """Give back what still runs, as the very last act, and leave."""
+        self._closed = True
+        self._armed.set()
+        self.broker.interrupt()
+        self._limits.close()
+        for attempt in chain(self._loop.running(), self._children.running()):
+            self._stop_attempt(attempt, Release())
+        self._wait_for_stopped()
+        stuck = bool(self._threads.running())
+        self._settle_all(5.0)
+        self._unsettled += [self._cut_short(attempt) for attempt in self._hand.values()]
+        self._settle_all(5.0)
+        self._keeper.close()
+        try:
+            self.broker.leave(self.id)
+        except OutworkError as error:
+            logger.debug("leaving failed: %s", error)
+        listener.join(5.0)
+        for runner in (self._threads, self._loop, self._children):
+            runner.close()
+        self._life.release()
+        self._journal.flush()
+        return Summary(
+            done=self.done,
+            failed=self.failed,
+            given_back=self.given_back,
+            left=left,
+            stuck=stuck,
+            recycle=self._recycle,
+        )
+
+    def _wait_for_stopped(self) -> None:
+        """Coroutines that were cancelled and children that were killed end at once; their slots come back."""
+        until = monotonic() + 2.0
+        while (self._loop.running() or self._children.running()) and monotonic() < until:
+            self.bell.wait(0.05)
+
+    def _settle_all(self, seconds: float) -> None:
+        """Settle what is known, trying for so long."""
+        until = monotonic() + seconds
+        while self._unsettled or self.slots.ended:
+            self._exchange()
+            if self._failures:
+                if monotonic() > until:
+                    logger.error("%d outcomes could not be settled: the broker is away", len(self._unsettled))
+                    return
+                self.bell.wait(0.1)
+
+    def _cut_short(self, attempt: Attempt) -> Settlement:
+        """A job that still runs when the process ends: given back, unless it must never be started twice."""
+        claimed = attempt.claimed
+        outcome: Dead | Release = Release()
+        if attempt.job.at_most_once and attempt.started_at:
+            outcome = Dead(remember(claimed.errors, attempt.failure(WorkerDied("the worker was stopped while it ran"))))
+        return Settlement(claimed.id, claimed.claim_id, outcome)
+
+    # ---- the puller -------------------------------------------------------------------------------------------------
+
+    def _nap(self) -> float | None:
+        """How long the puller may sleep."""
+        if self._failures:
+            return max(0.0, self._retry_at - monotonic())
+        if self._unsettled or (self._may_be_work and self._room() > 0 and not self._stopping):
+            return 0.0
+        if self.slots.backlog:
+            return PREFETCH_PATIENCE
+        if self._stopping or self.plan.drain:
+            return DRAIN_LOOK
+        return None
+
+    def _has_reason(self) -> bool:
+        if self._failures and monotonic() < self._retry_at:
+            return False
+        if self._open_claim or self._unsettled or self.slots.ended:
+            return True
+        self._give_back_late()
+        return bool(self._unsettled) or (self._may_be_work and not self._stopping and self._room() > 0)
+
+    def _exchange(self) -> None:
+        """Settle what has ended and claim what there is room for."""
+        settlements = self._gather()
+        room = 0 if self._stopping or self._closed else self._room()
+        free = max(0, self.slots.free - len(self.slots.backlog))
+        shares = self._shares(room) if room else []
+        claim_id = self._open_claim or new_claim_id()
+        self._open_claim = claim_id
+        began = monotonic()
+        try:
+            answer = self.broker.exchange(claim_id, settlements, shares, room, min(free, room), self.id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, outcomes are kept and settled later
+            self._unsettled = settlements
+            self._report_outage(error)
+            return
+        self._open_claim = None
+        self._unsettled = []
+        if self._failures:
+            logger.info("connected again to %s", self.broker.url)
+            self._failures, self._outage_logged = 0, 0.0
+        self._settled(settlements, answer.answers)
+        self._take(answer, room, began)
+
+    def _gather(self) -> list[Settlement]:
+        """The outcomes to settle: those kept from a failed exchange, then what has ended since."""
+        settlements = self._unsettled
+        ended = self.slots.take_ended()
+        if ended:
+            total = 0.0
+            for one in ended:
+                claimed = one.attempt.claimed
+                settlements.append(Settlement(claimed.id, claimed.claim_id, one.outcome))
+                self._ended_at[claimed.claim_id + claimed.id] = one
+                total += one.elapsed
+            mean = total / len(ended)
+            self._mean = mean if self._mean is None or mean > self._mean else 0.7 * self._mean + 0.3 * mean
+            self._slow = False
+        return settlements
+
+    def _settled(self, settlements: list[Settlement], answers: list[Answer]) -> None:
+        for (job_id, claim_id, outcome), answer in zip(settlements, answers, strict=True):
+            attempt = self._hand.get(job_id)
+            if attempt is not None and attempt.claimed.claim_id == claim_id:
+                del self._hand[job_id]
+            ended = self._ended_at.pop(claim_id + job_id, None)
+            if answer is Answer.STALE:
+                logger.warning(
+                    "job %s: its lease was lost, so this outcome is not taken; another attempt has it", job_id
+                )
+                continue
+            if isinstance(outcome, Release):
+                self.given_back += 1
+            elif isinstance(outcome, Dead):
+                self.failed += 1
+            elif isinstance(outcome, Done):
+                self.done += 1
+            if ended is not None:
+                self._journal.ended(ended.attempt, outcome, ended.elapsed)
+            elif isinstance(outcome, Dead):
+                logger.error("job %s FAILED: %s", job_id, outcome.failures[-1].message)
+
+    def _take(self, answer: Exchanged, room: int, began: float) -> None:
+        """Start or shelve the claimed jobs, and decide whether there may be more."""
+        attempts: list[Attempt] = []
+        for claimed in answer.claimed:
+            begun = begin(claimed, self.app.tasks, self.id)
+            if isinstance(begun, Attempt):
+                begun.claimed_at = began
+                self._hand[claimed.id] = begun
+                attempts.append(begun)
+            else:
+                self._unsettled.append(Settlement(claimed.id, claimed.claim_id, begun))
+                self._report_unknown(claimed, isinstance(begun, Release))
+        if attempts:
+            self.slots.add(attempts)
+        if room:
+            self._may_be_work = len(answer.claimed) >= room or answer.next_due == 0
+            if not self._may_be_work:
+                self._armed.set()
+
+    # ---- how much to claim ------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """How many jobs may be claimed now: free slots, and what would start within about 50 ms."""
+        slots = self.slots
+        prefetch = 0
+        if self._mean is not None and not self._slow:
+            prefetch = int(slots.total * PREFETCH_SECONDS / max(self._mean, 1e-6))
+        return max(0, min(slots.free + prefetch, BATCH) - len(slots.backlog))
+
+    def _shares(self, room: int) -> list[Share]:
+        """The queues in the order of their turn: each is the first once in a round."""
+        names = self._queues
+        if len(names) > 1:
+            self._turn = (self._turn + 1) % len(names)
+            names = names[self._turn :] + names[: self._turn]
+        limits = self.plan.queues
+        if not any(limits.values()):
+            return [Share(name, room) for name in names]
+        held = dict.fromkeys(names, 0)
+        for attempt in self._hand.values():
+            held[attempt.job.queue] = held.get(attempt.job.queue, 0) + 1
+        most = {name: room if (limit := limits.get(name)) is None else max(0, limit - held[name]) for name in names}
+        return [Share(name, min(room, most[name])) for name in names if most[name]]
+
+    def _give_back_late(self) -> None:
+        """A long task holds nothing back: prefetched jobs that waited too long go back to their old place."""
+        backlog = self.slots.backlog
+        if backlog and self.slots.free <= 0 and monotonic() - backlog[0].claimed_at > PREFETCH_PATIENCE:
+            self._give_back(self.slots.withdraw())
+            self._slow = True
+
+    def _give_back(self, attempts: Iterable[Attempt]) -> None:
+        self._unsettled += [Settlement(a.claimed.id, a.claimed.claim_id, Release()) for a in attempts]
+
+    def _not_started(self) -> list[Attempt]:
+        """Take out everything that was claimed and does not run yet."""
+        return [*self.slots.withdraw(), *self._threads.waiting(), *self._children.waiting()]
+
+    def _named_queues(self) -> tuple[str, ...]:
+        if self.plan.queues:
+            return tuple(self.plan.queues)
+        named = [task.options.queue_name for task in self.app.tasks.values()]
+        return tuple(dict.fromkeys(["default", *named, *self.app.settings.queues]))
+
+    def _all_queues(self) -> tuple[str, ...]:
+        """The queues to serve: those given, or those named here and those that the broker knows."""
+        if self.plan.queues:
+            return tuple(self.plan.queues)
+        try:
+            return tuple(dict.fromkeys([*self._named_queues(), *self.broker.queues()]))
+        except OutworkError as error:
+            logger.debug("the broker's queues are not known: %s", error)
+            return self._queues
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def _runner_of(self, attempt: Attempt) -> Runner:
+        task = attempt.task
+        if task.options.executor == "process":
+            return self._children
+        return self._loop if task.is_async and task.options.executor is None else self._threads
+
+    def _may_start(self, attempt: Attempt, now: float) -> bool:
+        """Whether the lease still holds: a process that was frozen must not start what others have by now."""
+        if (
+            attempt.stop_reason is not None
+            or now - max(attempt.claimed_at, self._renewed_at) >= self.broker.terms.lease
+        ):
+            return False
+        limit = attempt.task.options.timeout
+        if limit is not None and attempt.task.options.executor != "process":
+            self._limits.watch(attempt, limit)
+        return True
+
+    def _stop_attempt(self, attempt: Attempt, reason: BaseException | Cancelled | Release) -> bool:
+        return any(runner.stop(attempt, reason) for runner in (self._threads, self._loop, self._children))
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """A task that was stopped takes no notice: settle it, and let the process end when its other jobs have."""
+        if not (self._threads.abandon(attempt) or self._loop.abandon(attempt)):
+            return
+        reason = attempt.stop_reason
+        outcome = attempt.failed(
+            reason if isinstance(reason, BaseException) else RuntimeError("it could not be stopped")
+        )
+        self.slots.abandon(attempt, outcome)
+        logger.error(
+            "task %s (job %s) goes on although it was stopped: its slot is lost, and this process ends when its other "
+            "jobs have ended",
+            attempt.job.task,
+            attempt.job.id,
+        )
+        self._recycle = self._stopping = True
+        self.bell.ring()
+
+    # ---- what the keeper asks and tells -----------------------------------------------------------------------------
+
+    def _claims(self) -> list[Claim]:
+        return [Claim(attempt.claimed.id, attempt.claimed.claim_id) for attempt in list(self._hand.values())]
+
+    def _presence(self) -> Presence:
+        return Presence(
+            worker=self.id,
+            host=host_name(),
+            pid=os.getpid(),
+            lock=str(self._life.path),
+            queues=self._queues,
+            concurrency=self.plan.concurrency,
+            started_at=self._started_at,
+            version=__version__,
+            running=self.slots.total - self.slots.free,
+            done=self.done,
+            failed=self.failed,
+            ttl=max(60.0, 4 * self.broker.terms.lease),
+        )
+
+    def _on_extended(self, began: float, extended: Extended) -> None:
+        self._renewed_at = began
+        for job_id in extended.lost:
+            attempt = self._hand.pop(job_id, None)
+            if attempt is not None:
+                attempt.stop_reason = Release()  # not started if it waits; if it runs, its outcome will be stale
+                logger.warning("job %s: its lease was lost; another worker may run it", job_id)
+        for job_id in extended.cancel:
+            attempt = self._hand.get(job_id)
+            if attempt is not None:
+                self._limits.stop(attempt, Cancelled())
+
+    def _on_tended(self) -> None:
+        self._queues = self._all_queues()
+
+    # ---- the listener -----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Sits in `wait` while the puller has found nothing, and wakes it."""
+        while True:
+            self._armed.wait()
+            self._armed.clear()
+            if self._closed:
+                return
+            try:
+                self.broker.wait(self._queues, LISTEN_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the exchange that follows meets and reports it
+                logger.debug("listening failed: %s", error)
+                threading.Event().wait(random.random())
+            self._may_be_work = True
+            self.bell.ring()
+
+    # ---- draining ---------------------------------------------------------------------------------------------------
+
+    def _left_to_drain(self) -> int | None:
+        """None while a job of our queues is ready, running or waits for a retry; else how many are scheduled."""
+        if not isinstance(self.broker, Store):
+            return 0
+        try:
+            mine = [count for count in self.broker.counts() if count.queue in self._queues]
+            if any(count.jobs for count in mine if count.state in (State.READY, State.RUNNING)):
+                return None
+            scheduled = sum(count.jobs for count in mine if count.state is State.SCHEDULED)
+            retried = Filter(states=(State.SCHEDULED,), attempted=True)
+            waiting = (self.broker.find(replace(retried, queue=queue), limit=1).records for queue in self._queues)
+            return None if scheduled and any(waiting) else scheduled
+        except OutworkError as error:
+            self._report_outage(error)
+            return None
+
+    # ---- reporting --------------------------------------------------------------------------------------------------
+
+    def _report_outage(self, error: Exception) -> None:
+        """One line a minute while the broker is away."""
+        self._retry_at = monotonic() + min(LONGEST_PAUSE, 0.1 * 2 ** min(self._failures, 10)) * random.random()
+        self._failures += 1
+        if monotonic() - self._outage_logged >= OUTAGE_LINE_EVERY:
+            self._outage_logged = monotonic()
+            known = isinstance(error, OutworkError)
+            logger.error(
+                "%s: %s. %d outcomes are kept; trying again",
+                self.broker.url,
+                error,
+                len(self._unsettled),
+                exc_info=None if known else error,
+            )
+
+    def _report_unknown(self, claimed: Claimed, given_back: bool) -> None:
+        if given_back and claimed.misses == 0:
+            logger.warning(
+                "job %s is of a task that this worker does not know: given back for 30 s. Import its module here, or "
+                "start a worker that has it; after an hour it ends FAILED",
+                claimed.id,
+            )
