@@ -79,7 +79,7 @@ def _plan(app: Outwork, options: WorkerOptions) -> Plan:
         places = {"caller": "run immediately in their callers", "nowhere": "are only recorded and never run"}
         place = places.get(app.broker.runs_in, "run inside the process that enqueues them")
         raise NoBroker(
-            f"no worker is needed: the broker is {app.broker.url}, so tasks {place}. To run them here, set a broker for "
+            f"no worker is needed: the broker is {app.broker.url}, so tasks {place}. To run them here, set one for "
             "the worker and for the application, for example  OUTWORK_BROKER_URL=sqlite:///tasks.db"
         )
     queues: dict[str, int | None] = {}
