@@ -407,5 +407,16 @@ def test_a_path_in_a_file_is_relative_to_the_file(url: str, absolute: str) -> No
     assert anchored(url, Path("/srv/shop")) == absolute
 
 
+def test_three_slashes_where_four_were_meant(folder: Path) -> None:
+    there = folder / "lib"
+    there.mkdir()
+    Path("outwork.toml").write_text(f'broker_url = "sqlite://{there}/tasks.db"\n')
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "outwork.toml:1 broker_url" in str(caught.value)
+    assert f"An absolute path has four slashes: sqlite:///{there}/tasks.db" in str(caught.value)
+    assert load(environ={"OUTWORK_BROKER_URL": "immediate:"}).settings.broker_url == "immediate:"
+
+
 def test_a_folder_with_odd_characters_is_quoted() -> None:
     assert anchored("sqlite:///tasks.db", Path("/srv/a b?")) == "sqlite:////srv/a%20b%3F/tasks.db"
