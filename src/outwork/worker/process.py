@@ -31,7 +31,7 @@ logger = logging.getLogger("outwork.worker")
 
 def main() -> int:
     """Run a worker as the supervisor says; the exit code."""
-    first = sys.stdin.buffer.readline()
+    first = _first_line(sys.stdin.fileno())
     if not first:
         return CLEAN
     options = msgspec.json.decode(first, type=WorkerOptions)
@@ -98,8 +98,20 @@ def _plan(app: Outwork, options: WorkerOptions) -> Plan:
     )
 
 
+def _first_line(handle: int) -> bytes:
+    """Read unbuffered: a thread that sits in a buffered read would hold the buffer's lock when the process ends."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(handle, 65_536)
+        if not part:
+            return b""
+        line += part
+    return line
+
+
 def _watch_supervisor(worker: Worker) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):
+        pass  # nothing is said after the first line; only the end matters
     worker.stop()
 
 

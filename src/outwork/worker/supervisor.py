@@ -15,12 +15,14 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Final
 
 import msgspec
 
+from outwork.settings import load
 from outwork.worker import logs
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
 from outwork.worker.options import WorkerOptions
@@ -45,9 +47,11 @@ class Supervisor:
     """Keeps `worker.processes` processes alive."""
 
     def __init__(self, options: WorkerOptions) -> None:
+        config = Path(options.config) if options.config else None
+        settings = load(environ=os.environ, config_file=config, command_line=options.command_line).settings.worker
         self._options = options
-        self._number = _processes(options)
-        self._places = [_Place(options) for _ in range(self._number)]
+        self._patience = settings.grace + LAST_PATIENCE
+        self._places = [_Place(options) for _ in range(settings.processes)]
         self._signals = 0
         self._told = 0
         self._kill_at: float | None = None
@@ -90,8 +94,7 @@ class Supervisor:
             for place in self._places:
                 place.tell_to_stop()
         if self._signals and self._kill_at is None:
-            grace = float(self._options.command_line.get("worker.grace", 25.0))
-            self._kill_at = monotonic() + grace + LAST_PATIENCE
+            self._kill_at = monotonic() + self._patience
         if self._kill_at is not None and monotonic() >= self._kill_at:
             for place in self._places:
                 place.kill()
@@ -141,7 +144,6 @@ class _Place:
             [sys.executable, "-m", "outwork.worker.process"],
             stdin=subprocess.PIPE,
             process_group=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self.pid = self._process.pid
         assert self._process.stdin is not None
@@ -163,9 +165,9 @@ class _Place:
     def backoff(self) -> float:
         """How long to wait before the next start: longer with each early death, with full jitter."""
         self._deaths = 0 if monotonic() - self._started_at > HEALTHY_AFTER else self._deaths
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._deaths)
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._deaths)
         self._deaths = min(self._deaths + 1, 10)
-        return pause * random.random()
+        return random.uniform(0.0, longest)
 
     def tell_to_stop(self) -> None:
         if self._process is None:
@@ -176,8 +178,3 @@ class _Place:
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-
-
-def _processes(options: WorkerOptions) -> int:
-    """How many processes the command line or, through the environment and files, the settings ask for."""
-    return int(options.command_line.get("worker.processes") or 1)
