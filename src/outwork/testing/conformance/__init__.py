@@ -36,7 +36,7 @@ pytest.register_assert_rewrite(
     )
 )
 
-from outwork.testing.conformance.rig import MakeBroker, Promises, Rig, new_id, new_job, shares  # noqa: E402
+from outwork.testing.conformance.rig import MakeBroker, Promises, Rig, new_job, shares  # noqa: E402
 from outwork.testing.conformance.suite import BrokerConformance  # noqa: E402
 
-__all__ = ["BrokerConformance", "MakeBroker", "Promises", "Rig", "new_id", "new_job", "shares"]
+__all__ = ["BrokerConformance", "MakeBroker", "Promises", "Rig", "new_job", "shares"]

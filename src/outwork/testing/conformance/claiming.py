@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 
 from outwork.brokers.base import Settlement, Share
+from outwork.ids import new_claim_id
 from outwork.job import Again, Answer, Done, Release
-from outwork.testing.conformance.rig import DEADLINE, Background, Promises, Rig, ids, new_claim, new_job, shares
+from outwork.testing.conformance.rig import DEADLINE, Background, Promises, Rig, ids, new_job, shares
 
 
 class ClaimingPromises(Promises):
@@ -108,7 +109,7 @@ class ClaimingPromises(Promises):
 
     def test_a_claim_repeated_returns_the_same_jobs_and_no_others(self, rig: Rig) -> None:
         jobs = rig.put(*(new_job() for _ in range(5)))
-        claim_id = new_claim()
+        claim_id = new_claim_id()
         rig.broker.wait(["default"], 1.0)
         first = rig.claim(3, claim_id=claim_id)
         again = rig.claim(3, claim_id=claim_id)
@@ -119,20 +120,20 @@ class ClaimingPromises(Promises):
     def test_a_claim_repeated_through_another_object_returns_the_same_jobs(self, rig: Rig) -> None:
         rig.need("shared")
         rig.put(*(new_job() for _ in range(3)))
-        claim_id = new_claim()
+        claim_id = new_claim_id()
         first = rig.claim(2, claim_id=claim_id)
         assert sorted(rig.another().claim(2, claim_id=claim_id)) == sorted(first)
 
     def test_a_claim_repeated_returns_only_what_it_still_holds(self, rig: Rig) -> None:
         rig.put(*(new_job() for _ in range(4)))
-        claim_id = new_claim()
+        claim_id = new_claim_id()
         rig.broker.wait(["default"], 1.0)
         first, second = rig.claim(2, claim_id=claim_id)
         rig.settle(first, Done(b"1"))
         assert rig.claim(2, claim_id=claim_id) == [second]
 
     def test_a_claim_that_found_nothing_may_find_something_when_it_is_repeated(self, rig: Rig) -> None:
-        claim_id = new_claim()
+        claim_id = new_claim_id()
         assert rig.claim(claim_id=claim_id) == []
         job_id = rig.put_one()
         rig.broker.wait(["default"], 1.0)
@@ -141,7 +142,7 @@ class ClaimingPromises(Promises):
     def test_an_exchange_repeated_settles_once(self, rig: Rig) -> None:
         rig.put(new_job(), new_job())
         first = rig.take_one()
-        claim_id = new_claim()
+        claim_id = new_claim_id()
         outcomes = [Settlement(first.id, first.claim_id, Done(b"1"))]
         lost = rig.exchange(outcomes, limit=1, claim_id=claim_id)
         again = rig.exchange(outcomes, limit=1, claim_id=claim_id)

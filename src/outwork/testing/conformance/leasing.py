@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from outwork.brokers.base import Claim, Extended
+from outwork.ids import new_claim_id
 from outwork.job import Again, Answer, Dead, Done, Outcome, Release, State, Terms
 from outwork.testing.conformance.rig import (
     Background,
@@ -16,7 +17,6 @@ from outwork.testing.conformance.rig import (
     about,
     held,
     ids,
-    new_claim,
     new_failure,
     new_job,
     shares,
@@ -120,7 +120,13 @@ class LeasingPromises(Promises):
         rig.settle(waiting, Release())
         unknown = new_job().id
         answer = rig.broker.extend(
-            [held(running), Claim(other.id, new_claim()), held(finished), held(waiting), Claim(unknown, new_claim())]
+            [
+                held(running),
+                Claim(other.id, new_claim_id()),
+                held(finished),
+                held(waiting),
+                Claim(unknown, new_claim_id()),
+            ]
         )
         assert answer == Extended(frozenset({other.id, finished.id, waiting.id, unknown}), frozenset())
 
@@ -130,7 +136,7 @@ class LeasingPromises(Promises):
         rig.take_one()
         before = rig.record(job_id)
         rig.advance(10)
-        rig.broker.extend([Claim(job_id, new_claim())])
+        rig.broker.extend([Claim(job_id, new_claim_id())])
         assert rig.record(job_id) == before
 
     def test_extending_says_which_jobs_somebody_wants_cancelled(self, rig: Rig) -> None:
@@ -199,7 +205,7 @@ class LeasingPromises(Promises):
     def test_a_claim_repeated_after_its_jobs_were_rescued_holds_none_of_them(self, rig: Rig) -> None:
         rig.need("fenced")
         job_id = rig.put_one()
-        claim_id = new_claim()
+        claim_id = new_claim_id()
         rig.claim(claim_id=claim_id, worker="worker-1")
         rig.crash("worker-1")
         rig.take_one(worker="worker-2")

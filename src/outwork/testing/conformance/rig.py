@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
-from uuid import UUID
 
 import pytest
 from msgspec import Raw
 
 from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Presence, Settlement, Share, Store, Tended
 from outwork.errors import EnqueueError
+from outwork.ids import new_claim_id, new_job_id
 from outwork.job import DEFAULT_QUEUE, WIRE_VERSION, Answer, Failure, Job, Outcome, Record, Terms
 
 T = TypeVar("T")
@@ -31,23 +30,6 @@ class MakeBroker(Protocol):
 
 
 # ---- jobs -----------------------------------------------------------------------------------------------------------
-
-_ids_lock = Lock()
-_last_id = 0
-
-
-def new_id() -> str:
-    """A UUIDv7, larger than every one this process made before."""
-    global _last_id
-    with _ids_lock:
-        _last_id = max(_last_id + 1, time.time_ns() // 1_000_000 << 12)
-        milliseconds, counter = divmod(_last_id, 1 << 12)
-    return str(UUID(int=milliseconds << 80 | 7 << 76 | counter << 64 | 2 << 62 | secrets.randbits(62)))
-
-
-def new_claim() -> str:
-    """A claim id, as a worker makes it: 128 random bits."""
-    return secrets.token_hex(16)
 
 
 def new_job(
@@ -67,7 +49,7 @@ def new_job(
     """A job with the next id."""
     return Job(
         v=WIRE_VERSION,
-        id=job_id or new_id(),
+        id=job_id or new_job_id(),
         task=task,
         args=Raw(args),
         queue=queue,
@@ -200,7 +182,7 @@ class Rig:
     ) -> Exchanged:
         """One exchange; `free` is `limit` unless told, so nothing is prefetched."""
         free = limit if free is None else free
-        return self.broker.exchange(claim_id or new_claim(), outcomes, queues, limit, free, worker)
+        return self.broker.exchange(claim_id or new_claim_id(), outcomes, queues, limit, free, worker)
 
     def claim(
         self,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from outwork.brokers.base import Settlement
+from outwork.ids import new_claim_id
 from outwork.job import Again, Answer, Cancelled, Dead, Done, Outcome, Release, State
-from outwork.testing.conformance.rig import Promises, Rig, about, ids, new_claim, new_failure, new_job
+from outwork.testing.conformance.rig import Promises, Rig, about, ids, new_failure, new_job
 
 OUTCOMES = [
     Done(b"1"),
@@ -43,7 +44,7 @@ class SettlingPromises(Promises):
         rig.put_one()
         claimed = rig.take_one()
         before = rig.record(claimed.id)
-        assert rig.settle(claimed._replace(claim_id=new_claim()), outcome) is Answer.STALE
+        assert rig.settle(claimed._replace(claim_id=new_claim_id()), outcome) is Answer.STALE
         assert rig.record(claimed.id) == before
         assert rig.settle(claimed, Done(b"1")) is Answer.DONE
 
@@ -69,13 +70,13 @@ class SettlingPromises(Promises):
 
     def test_an_outcome_of_an_unknown_job_is_stale(self, rig: Rig) -> None:
         rig.need("fenced")
-        settlement = Settlement(new_job().id, new_claim(), Done(b"1"))
+        settlement = Settlement(new_job().id, new_claim_id(), Done(b"1"))
         assert rig.exchange([settlement]).answers == [Answer.STALE]
 
     def test_an_outcome_of_a_waiting_job_is_stale(self, rig: Rig) -> None:
         rig.need("fenced")
         job_id = rig.put_one()
-        assert rig.exchange([Settlement(job_id, new_claim(), Done(b"1"))]).answers == [Answer.STALE]
+        assert rig.exchange([Settlement(job_id, new_claim_id(), Done(b"1"))]).answers == [Answer.STALE]
         assert rig.record(job_id).state is State.READY
 
     def test_answers_come_in_the_order_of_the_outcomes(self, rig: Rig) -> None:
@@ -86,7 +87,7 @@ class SettlingPromises(Promises):
         mixed = [
             Settlement(c.id, c.claim_id, Again(5.0)),
             Settlement(b.id, b.claim_id, Done(b"1")),
-            Settlement(a.id, new_claim(), Done(b"1")),
+            Settlement(a.id, new_claim_id(), Done(b"1")),
             Settlement(a.id, a.claim_id, Dead((new_failure(),))),
             Settlement(d.id, d.claim_id, Done(b"1")),
         ]

@@ -117,6 +117,16 @@ class StoringPromises(Promises):
         record = rig.record(job_id)
         assert (record.state, record.finished_at) == (State.CANCELLED, about(rig.broker.now()))
 
+    def test_the_outcome_of_an_attempt_before_a_cancel_is_stale(self, rig: Rig) -> None:
+        rig.need("cancel", "fenced")
+        rig.put_one()
+        claimed = rig.take_one()
+        rig.settle(claimed, Release())
+        rig.store.cancel([claimed.id])
+        before = rig.record(claimed.id)
+        assert rig.settle(claimed, Done(b"1")) is Answer.STALE
+        assert rig.record(claimed.id) == before
+
     def test_a_cancelled_job_that_is_scheduled_never_falls_due(self, rig: Rig) -> None:
         rig.need("cancel", "defer")
         job_id = rig.put_one(new_job(delay=60.0))
@@ -203,6 +213,18 @@ class StoringPromises(Promises):
         job_id = rig.put_one()
         rig.store.cancel([job_id])
         assert rig.store.retry([job_id]) == [State.READY]
+        assert rig.take_one().id == job_id
+
+    def test_a_job_that_was_asked_to_stop_and_is_run_again_is_no_longer_asked(self, rig: Rig) -> None:
+        rig.need("cancel")
+        job_id = rig.put_one()
+        claimed = rig.take_one()
+        rig.store.cancel([job_id])
+        rig.settle(claimed, Cancelled())
+        rig.store.retry([job_id])
+        claimed = rig.take_one()
+        assert rig.broker.extend([held(claimed)]).cancel == frozenset()
+        rig.settle(claimed, Again(0.0))
         assert rig.take_one().id == job_id
 
     def test_only_what_ended_badly_is_retried(self, rig: Rig) -> None:

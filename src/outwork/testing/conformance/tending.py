@@ -74,13 +74,18 @@ class TendingPromises(Promises):
 
     def test_a_failed_or_cancelled_job_is_kept_for_its_own_time(self, rig: Rig) -> None:
         rig = rig.another(Terms(keep=HOUR, keep_failed=3 * HOUR))
-        failed, cancelled = rig.end(Dead((new_failure(),))), rig.end(Cancelled())
-        rig.advance(3 * HOUR - 60)
+        failed, stopped = rig.end(Dead((new_failure(),))), rig.end(Cancelled())
+        withdrawn, expired = rig.put(new_job(), new_job(expires=0.001))
+        rig.store.cancel([withdrawn])
+        rig.advance(60)
         rig.tend()
-        assert [rig.record(job_id).state for job_id in (failed, cancelled)] == [State.FAILED, State.CANCELLED]
-        rig.advance(120)
+        rig.advance(3 * HOUR - 120)
         rig.tend()
-        assert rig.store.get([failed, cancelled]) == [None, None]
+        states = [rig.record(job_id).state for job_id in (failed, stopped, withdrawn, expired)]
+        assert states == [State.FAILED, State.CANCELLED, State.CANCELLED, State.FAILED]
+        rig.advance(240)
+        rig.tend()
+        assert rig.store.get([failed, stopped, withdrawn, expired]) == [None] * 4
 
     def test_a_job_may_be_kept_for_a_time_of_its_own(self, rig: Rig) -> None:
         long = rig.end(Done(b"1", keep=30 * 86_400.0))

@@ -57,7 +57,7 @@ class WaitingPromises(Promises):
         processor, wall = time.process_time(), time.monotonic()
         while (left := wall + 1.0 - time.monotonic()) > 0:
             rig.broker.wait(["default"], left)
-        assert time.process_time() - processor < 0.3
+        assert time.process_time() - processor < 0.1
 
     def test_an_enqueue_wakes(self, rig: Rig) -> None:
         for _ in range(5):
