@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -21,6 +22,7 @@ GUESSES: Final = ("tasks", "app", "main")
 """The modules that are looked for in the current directory when nothing names one."""
 
 FRAMES_SHOWN: Final = 5
+CANDIDATES: Final = 2000
 SKIPPED: Final = frozenset({"src", "node_modules", "venv", "env", "build", "dist", "__pycache__"})
 
 
@@ -178,8 +180,9 @@ def _own_frames(error: BaseException) -> str:
 
 
 def _not_found(name: str, missing: str) -> str:
-    close = get_close_matches(name, list(_importable(missing)), n=1)
-    same_end = [known for known in _importable(missing) if known.endswith(f".{name}")]
+    known = list(islice(_importable(missing), CANDIDATES))
+    close = get_close_matches(name, known, n=1)
+    same_end = [candidate for candidate in known if candidate.endswith(f".{name}")]
     hint = f" (did you mean {(close or same_end)[0]}?)" if close or same_end else ""
     text = (
         f'cannot load "{name}": No module named {missing!r}{hint}. Looked in {Path.cwd()} (the current directory) and '
