@@ -1,9 +1,10 @@
-"""What commands print: plain text that journald, pipes and screen readers can use; rich tables only on a terminal."""
+"""What commands print: plain text that journald, pipes, screen readers and a mouse that copies an id can use.
+
+Tables are plain on a terminal, too: rich's shorten ids and wrap times to fit the width, and an id is there to be copied.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -44,9 +45,6 @@ def say_json(value: Any) -> None:
 
 def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print aligned columns under their headers; columns of numbers are aligned to the right."""
-    if sys.stdout.isatty() and coloured() and importlib.util.find_spec("rich"):
-        _rich_table(headers, rows)
-        return
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     right = [_numeric([row[index] for row in rows]) for index in range(len(headers))]
     for number, row in enumerate((headers, *rows)):
@@ -82,16 +80,3 @@ def plural(number: int, noun: str) -> str:
 def _numeric(cells: Sequence[str]) -> bool:
     numbers = [cell for cell in cells if cell != "-"]
     return bool(numbers) and all(cell.replace(",", "").isdecimal() for cell in numbers)
-
-
-def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    # by name, because rich is optional for type checkers, too
-    console: Any = importlib.import_module("rich.console")
-    tables: Any = importlib.import_module("rich.table")
-    text: Any = importlib.import_module("rich.text")
-    table = tables.Table(box=None, header_style="bold", pad_edge=False)
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if _numeric([row[index] for row in rows]) else "left")
-    for row in rows:
-        table.add_row(*map(text.Text, row))
-    console.Console().print(table)
