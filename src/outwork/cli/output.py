@@ -1,6 +1,6 @@
 """What commands print: plain text that journald, pipes, screen readers and a mouse that copies an id can use.
 
-Tables are plain on a terminal, too: rich's shorten ids and wrap times to fit the width, and an id is there to be copied.
+Tables are plain on a terminal, too: those of rich shorten ids and wrap times to its width, and an id is to be copied.
 """
 
 from __future__ import annotations
