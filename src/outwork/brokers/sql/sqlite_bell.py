@@ -1,0 +1,123 @@
+"""Sleeping until a SQLite file changes: inotify on its log, `data_version` for the truth, a slow poll as the net."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
+from typing import Final
+
+from outwork.brokers.sql.dialect import Bell
+from outwork.brokers.sql.inotify import FileWatch
+
+SUSPICION: Final = 1.0
+"""Seconds after a write to the log in which its commit is looked for: a slow disk's fsync lies between."""
+FIRST_STEP: Final = 0.00005
+STEP_GROWTH: Final = 1.25
+LONGEST_STEP: Final = 0.02
+SAFETY_POLL: Final = 1.0
+"""Seconds between two looks where inotify works: for file systems that lose events. 10 µs each."""
+BLIND_FIRST: Final = 0.05
+
+
+class SQLiteBell(Bell):
+    """inotify tells that the log was written, before the commit is visible to others; so after an event the cheap
+    `PRAGMA data_version` (8 µs) is asked in short growing steps until it has changed.
+    """
+
+    def __init__(self, log: str, version: Callable[[], object]) -> None:
+        self._log = log
+        self._version = version
+        self._seen: object = None
+        self._suspect_until = 0.0
+        self._rung = False
+        self._closed = False
+        self._in_use = Lock()
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+        self._watch: FileWatch | None = None
+        self._blind = False
+        self._poll = select.poll()
+        self._poll.register(self._read_end, select.POLLIN)
+
+    def mark(self) -> None:
+        with self._in_use:
+            if self._closed:
+                return
+            self._see()
+            if self._watch is not None and self._watch.drain():
+                self._suspect_until = time.monotonic() + SUSPICION
+        self._seen = self._version()
+
+    def wait(self, seconds: float) -> None:
+        with self._in_use:
+            self._sleep(time.monotonic() + seconds)
+
+    def _sleep(self, deadline: float) -> None:
+        step, blind = FIRST_STEP, BLIND_FIRST
+        while not self._rung and not self._closed and self._version() == self._seen:
+            now = time.monotonic()
+            if now >= deadline:
+                return
+            if now < self._suspect_until:
+                pause = step
+                step = min(step * STEP_GROWTH, LONGEST_STEP)
+            elif self._watch is not None:
+                pause = SAFETY_POLL * random.uniform(0.5, 1.0)
+            else:
+                pause = blind * random.uniform(0.5, 1.0)
+                blind = min(blind * 1.5, SAFETY_POLL)
+            if self._pause(min(pause, deadline - now)):
+                self._suspect_until = time.monotonic() + SUSPICION
+                step = FIRST_STEP
+
+    def _pause(self, seconds: float) -> bool:
+        """Sleep, at most so long; whether the log was written meanwhile."""
+        if seconds < 0.001:  # poll() counts in milliseconds
+            time.sleep(seconds)
+        else:
+            self._poll.poll(seconds * 1000)
+        return self._watch is not None and self._watch.drain()
+
+    def _see(self) -> None:
+        if self._watch is None and not self._blind:
+            try:
+                self._watch = FileWatch(self._log)
+            except OSError:  # not Linux, or no instance is left: the poll in `_sleep` does it
+                self._blind = True
+            else:
+                self._poll.register(self._watch.fd, select.POLLIN)
+
+    def ring(self) -> None:
+        self._rung = True
+        if not self._closed:
+            self._nudge()
+
+    def _nudge(self) -> None:
+        with suppress(BlockingIOError):  # full of earlier ones: whoever waits is awake
+            os.write(self._write_end, b"!")
+
+    def rung(self) -> bool:
+        with self._in_use:
+            if self._closed:
+                return False
+            with suppress(BlockingIOError):
+                os.read(self._read_end, 4096)
+            rung, self._rung = self._rung, False
+            return rung
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._nudge()
+        with self._in_use:  # whoever waits has left
+            if self._watch is not None:
+                self._watch.close()
+            os.close(self._read_end)
+            os.close(self._write_end)

@@ -1,0 +1,383 @@
+"""The SQL of SQLite: `Transaction` in its words.
+
+Every call of sqlite3_step lets go of Python's lock, and while another thread runs Python code, taking it back costs up
+to the switch interval (5 ms by default). So what is hot is one statement for a whole batch, its rows going in and
+coming out as one JSON text. With rows fetched one by one and executemany it is as fast alone, and many times slower
+beside one busy thread. Floats never go through JSON: SQLite prints 15 digits only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from outwork import codec
+from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
+from outwork.brokers.sql.dialect import Change, Look, Statement, Transaction
+from outwork.job import WAITING, Moment, Record, State
+
+CHUNKS: Final = (200, 50, 10, 1)
+"""Rows in one INSERT: few texts, so that their prepared statements stay in sqlite3's cache."""
+VALUES_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of results that go into one JSON text."""
+
+COMMON: Final = frozenset({State.READY, State.SUCCESSFUL})
+"""States that most jobs are in; the others are looked for in their own small tables."""
+
+_encode = msgspec.json.Encoder().encode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
+_decode_bodies = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_histories = msgspec.json.Decoder(list[tuple[str, int, int, int, str | None]]).decode
+_decode_mix = msgspec.json.Decoder(list[tuple[str, bool]], strict=False).decode
+_decode_looks = msgspec.json.Decoder(list[tuple[str, bool, bool, float | None]], strict=False).decode
+_decode_presence = msgspec.json.Decoder(Presence).decode
+
+
+def packed(value: object) -> str:
+    return _encode(value).decode()
+
+
+def stored(value: bytes) -> str | bytes:
+    """How bytes that should be JSON are stored: as text, which tools can show, or as they are if they are none."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value
+    return value if "\0" in text else text
+
+
+class SQLiteTransaction(Transaction):
+    """On a connection that is inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, sql: Mapping[str, str], now: Moment) -> None:
+        self.now = now
+        self._sql = sql
+        self._connection = connection
+
+    def _run(self, name: str, *parameters: object) -> int:
+        """Run a statement that changes rows; how many."""
+        return self._connection.execute(self._sql[name], parameters).rowcount
+
+    def _one(self, name: str, *parameters: object) -> Any:
+        """The one value of a statement that yields one row."""
+        return self._connection.execute(self._sql[name], parameters).fetchone()[0]
+
+    # ---- hot --------------------------------------------------------------------------------------------------------
+
+    def insertion(self, records: Sequence[Record]) -> Iterator[Statement]:
+        """The statements that add these jobs, without their places."""
+        rows = [
+            (
+                record.id,
+                record.task,
+                record.queue,
+                record.priority,
+                record.due,
+                record.enqueued_at,
+                record.max_crashes,
+                record.at_most_once,
+                record.expires_at,
+                stored(record.body),
+            )
+            for record in records
+        ]
+        at = 0
+        for size in CHUNKS:
+            sql = self._sql["insert"] + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * size) + " ON CONFLICT DO NOTHING"
+            while len(rows) - at >= size:
+                yield Statement(sql, [value for row in rows[at : at + size] for value in row])
+                at += size
+
+    def insert(self, records: Sequence[Record]) -> None:
+        new = sum(self._connection.execute(sql, values).rowcount for sql, values in self.insertion(records))
+        if not new:
+            return
+        states = {record.state for record in records}
+        if State.READY in states:
+            self._run("ready_new", new, self.now.wall)
+        if State.SCHEDULED in states:
+            self._run("scheduled_new", new, self.now.wall)
+
+    def succeed(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> int:
+        if sum(map(len, results.values())) > VALUES_LIMIT:
+            raise ValueError("too large for one statement")
+        texts = {job_id: result.decode() for job_id, result in results.items()}
+        if any("\0" in text for text in texts.values()):
+            raise ValueError("JSON in SQLite ends at a NUL")
+        values = packed(texts)
+        done = self._run("succeed", self.now.wall, prune_at, values, claim_id)
+        self._run("stop_keys", values, claim_id)
+        return done
+
+    def look(self, queues: Collection[str]) -> list[Look]:
+        return [Look(*row) for row in _decode_looks(self._one("look", packed(queues), self.now.wall))]
+
+    def promote(self, queues: Collection[str], limit: int) -> int:
+        promoted = 0
+        for look in self.look(queues):
+            if look.due_in is not None and look.due_in <= 0:
+                due = self._one("due", look.queue, self.now.wall, limit)
+                promoted += self._run("promote", due)
+                self._run("promoted", due)
+        return promoted
+
+    def take(self, queue: str, most: int, claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
+        heads = queue, self.now.wall, most
+        claimed = self._heads(claim_id, heads)
+        if claimed:
+            self._run("run_heads", *heads, claim_id, worker, lease_until)
+            self._run("unready_heads", *heads)
+        return claimed
+
+    def _heads(self, claim_id: str, heads: tuple[str, float, int]) -> list[Claimed]:
+        try:
+            ids, bodies, histories = self._connection.execute(self._sql["heads"], heads).fetchone()
+            if bodies is None:
+                return []
+            claimed = [
+                Claimed(job_id, claim_id, bytes(body))
+                for job_id, body in zip(_decode_texts(ids), _decode_bodies(bodies), strict=True)
+            ]
+        except (ValueError, sqlite3.DataError, sqlite3.OperationalError):
+            # A body that is not JSON, or a gigabyte of them: row by row, and no body is looked into.
+            return self._claimed(claim_id, "heads_plainly", *heads)
+        if histories != "[]":
+            known = {row[0]: row for row in _decode_histories(histories)}
+            claimed = [one if one.id not in known else _with_history(one, known[one.id]) for one in claimed]
+        return claimed
+
+    def mix(self, queue: str, most: int, free: int) -> list[tuple[str, bool]]:
+        return _decode_mix(self._one("mix", queue, self.now.wall, most, min(free, most)))
+
+    def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
+        self._run("run_these", packed(ids), claim_id, worker, lease_until, self.now.wall)
+        self._run("unready", packed(ids))
+        place = {job_id: at for at, job_id in enumerate(ids)}
+        return sorted(self.held(claim_id, place), key=lambda one: place[one.id])
+
+    def held(self, claim_id: str, among: Collection[str] | None = None) -> list[Claimed]:
+        claimed = self._claimed(claim_id, "claimed", claim_id)
+        return claimed if among is None else [one for one in claimed if one.id in among]
+
+    def _claimed(self, claim_id: str, name: str, *parameters: object) -> list[Claimed]:
+        return [
+            Claimed(job_id, claim_id, _bytes(body), failures, crashes, misses, _failures(errors))
+            for job_id, failures, crashes, misses, errors, body in self._connection.execute(self._sql[name], parameters)
+        ]
+
+    def extend(self, claims: Sequence[Claim], lease_until: float) -> set[str]:
+        wanted = dict(claims)
+        values = packed(wanted)
+        if self._run("extend", lease_until, values) == len(wanted):
+            return set()
+        return wanted.keys() - set(_decode_texts(self._one("holding", values)))
+
+    def cancelling(self) -> set[str]:
+        return set(_decode_texts(self._one("cancelling")))
+
+    # ---- rare -------------------------------------------------------------------------------------------------------
+
+    def load(self, ids: Iterable[str]) -> dict[str, Record]:
+        wanted = list(ids)
+        if not wanted:
+            return {}
+        where = " WHERE j.id IN (SELECT value FROM json_each(?2))"
+        found = self._records(where, [self.now.wall, packed(wanted)])
+        return {job_id: found[job_id] for job_id in wanted if job_id in found}
+
+    def _records(self, where: str, parameters: Sequence[object]) -> dict[str, Record]:
+        rows = self._connection.execute(self._sql["record"] + where, parameters)
+        return {row[0]: _record(row) for row in rows}
+
+    def move(self, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        self._vacate([change.before for change in changes if change.after.state is not State.RUNNING])
+        asked = [after.id for _, after in changes if after.state is State.RUNNING]
+        if asked:
+            self._run("ask_to_stop", packed(asked))
+        moved = [after for _, after in changes if after.state is not State.RUNNING]
+        self._connection.executemany(self._sql["update"], [_changed(record) for record in moved])
+        for state, name in ((State.READY, "ready_these"), (State.SCHEDULED, "schedule_these")):
+            ids = [record.id for record in moved if record.state is state]
+            if ids:
+                self._run(name, packed(ids))
+        self._connection.executemany(self._sql["end"], [_end(record) for record in moved if record.state.finished])
+
+    def _vacate(self, records: Sequence[Record]) -> None:
+        """Take jobs from their places."""
+        running = [record.id for record in records if record.state is State.RUNNING]
+        waiting = [record.id for record in records if record.state in WAITING]
+        ended = [record.id for record in records if record.state.finished]
+        if running:
+            self._run("stop", packed(running))
+        if waiting:  # a scheduled one that is due counts as ready before it is moved: look in both
+            self._run("unready", packed(waiting))
+            self._run("unscheduled", packed(waiting))
+        if ended:
+            self._run("unend", packed(ended))
+
+    def delete(self, ids: Collection[str]) -> None:
+        if ids:
+            self._vacate(list(self.load(ids).values()))
+            self._run("forget", packed(ids))
+
+    def lost(self, overdue: bool, workers: Collection[str], limit: int) -> list[str]:
+        return _decode_texts(self._one("lost", overdue, self.now.steady, packed(workers), limit))
+
+    def expired(self, limit: int) -> list[str]:
+        return _decode_texts(self._one("expired", self.now.wall, limit))
+
+    def forget_ended(self, limit: int) -> int:
+        outdated = self._one("outdated", self.now.wall, limit)
+        if outdated == "[]":
+            return 0
+        self._run("forget_jobs", outdated)
+        return self._run("forget_ended", outdated)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def find(self, which: Filter, limit: int, cursor: str | None) -> list[Record]:
+        where, parameters = self._conditions(which)
+        if cursor is not None:
+            where.append("j.id < ?")
+            parameters.append(cursor)
+        clause = " WHERE " + " AND ".join(where) if where else ""
+        # The unary + keeps the planner from walking all ids in order where few records fit.
+        few = which.ids is not None or (which.states is not None and not {*which.states} & COMMON)
+        order = f" ORDER BY {'+' if few else ''}j.id DESC LIMIT ?"
+        return list(self._records(clause + order, [self.now.wall, *parameters, limit]).values())
+
+    def _conditions(self, which: Filter) -> tuple[list[str], list[object]]:
+        """The SQL of a filter over the statement `record`."""
+        where: list[str] = []
+        parameters: list[object] = []
+        if which.states is not None:
+            names = ", ".join(f"'{state.value}'" for state in which.states)
+            where.append(f"place IN ({names})")
+            if not {*which.states} & COMMON:
+                where.append(f"j.seq IN ({self._sql['uncommon'].replace('{states}', names)})")
+        for column, value in (("queue", which.queue), ("task", which.task)):
+            if value is not None:
+                where.append(f"j.{column} = ?")
+                parameters.append(value)
+        if which.ids is not None:
+            where.append("j.id IN (SELECT value FROM json_each(?))")
+            parameters.append(packed(which.ids))
+        return where, parameters
+
+    def counts(self) -> list[Count]:
+        rows = self._connection.execute(self._sql["counts"], [self.now.wall])
+        return [Count(queue, task, State(state), jobs) for queue, task, state, jobs in rows]
+
+    def queues(self) -> set[str]:
+        return {row[0] for row in self._connection.execute(self._sql["queues"])}
+
+    def ended(self, ids: Collection[str]) -> set[str]:
+        return set(_decode_texts(self._one("ended", packed(list(ids)))))
+
+    def old(self, which: Filter, ended_by: float, failed_by: float, limit: int | None) -> list[str]:
+        where, parameters = self._conditions(which)
+        where.append("e.finished_at <= CASE WHEN e.state = 'SUCCESSFUL' THEN ? ELSE ? END")
+        rows = self._connection.execute(
+            f"SELECT id FROM ({self._sql['record']} WHERE {' AND '.join(where)} LIMIT ?)",
+            [self.now.wall, *parameters, ended_by, failed_by, -1 if limit is None else limit],
+        )
+        return [row[0] for row in rows]
+
+    # ---- presences --------------------------------------------------------------------------------------------------
+
+    def be_present(self, presence: Presence) -> None:
+        self._run("be_present", presence.worker, self.now.wall, presence.ttl, packed(presence))
+
+    def forget_workers(self, names: Collection[str]) -> None:
+        self._run("forget_workers", packed(names))
+
+    def forget_silent(self) -> None:
+        self._run("forget_silent", self.now.wall)
+
+    def workers(self) -> list[Presence]:
+        rows = self._connection.execute(self._sql["workers"], [self.now.wall])
+        return [msgspec.structs.replace(_decode_presence(presence), seen_at=seen_at) for presence, seen_at in rows]
+
+
+# ---- rows and records -----------------------------------------------------------------------------------------------
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _failures(errors: str | None) -> tuple[Any, ...]:
+    return codec.decode_failures(errors) if errors else ()
+
+
+def _with_history(one: Claimed, history: tuple[str, int, int, int, str | None]) -> Claimed:
+    _, failures, crashes, misses, errors = history
+    return one._replace(failures=failures, crashes=crashes, misses=misses, errors=_failures(errors))
+
+
+def _record(row: Sequence[Any]) -> Record:
+    (
+        job_id, task, queue, priority, body, state, due, enqueued_at, max_crashes, at_most_once, expires_at, failures,
+        crashes, misses, errors, claim_id, worker, lease_until, cancel_requested, started_at, finished_at, prune_at,
+        result,
+    ) = row  # fmt: skip
+    return Record(
+        id=job_id,
+        task=task,
+        queue=queue,
+        priority=priority,
+        body=_bytes(body),
+        state=State(state),
+        due=due,
+        enqueued_at=enqueued_at,
+        max_crashes=max_crashes,
+        at_most_once=bool(at_most_once),
+        expires_at=expires_at,
+        failures=failures,
+        crashes=crashes,
+        misses=misses,
+        errors=_failures(errors),
+        claim_id=claim_id,
+        worker=worker,
+        lease_until=lease_until,
+        cancel_requested=bool(cancel_requested),
+        started_at=started_at,
+        finished_at=finished_at,
+        prune_at=prune_at,
+        result=None if result is None else _bytes(result),
+    )
+
+
+def _changed(record: Record) -> tuple[object, ...]:
+    return (
+        record.due,
+        record.expires_at,
+        record.failures,
+        record.crashes,
+        record.misses,
+        codec.encode_failures(record.errors).decode() if record.errors else None,
+        record.claim_id,
+        record.worker,
+        record.started_at,
+        record.id,
+    )
+
+
+def _end(record: Record) -> tuple[object, ...]:
+    return (
+        record.state.value,
+        record.finished_at,
+        record.prune_at,
+        record.claim_id,
+        record.worker,
+        record.started_at,
+        record.cancel_requested,
+        None if record.result is None else stored(record.result),
+        record.id,
+    )
