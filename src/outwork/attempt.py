@@ -40,16 +40,7 @@ class Attempt:
         self.claimed = claimed
         self.job = job
         self.task = task
-        self.context = TaskContext(
-            task_name=job.task,
-            queue_name=job.queue,
-            job_id=claimed.id,
-            attempt=claimed.failures + claimed.crashes + 1,
-            crashes=claimed.crashes,
-            failures=claimed.errors,
-            worker_id=worker,
-            carried=job.carried,
-        )
+        self.context = TaskContext(job, claimed, worker)
         self.args, self.kwargs = task.payload.decode(job.args)
         if task.options.takes_context:
             self.args = (self.context, *self.args)

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protoco
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from outwork.context import TaskContext
+from outwork.context import TaskContext, direct_context
 from outwork.durations import seconds_of
 from outwork.errors import DeclarationError, InvalidOption, NaiveDatetime, NotImportable
 from outwork.ids import new_job_id
@@ -201,7 +201,7 @@ class Task(Generic[P, R]):
             raise NotImportable(f"{self.name}: {self._unreachable}. Nothing was enqueued")
 
     def _direct_context(self) -> TaskContext:
-        return TaskContext(task_name=self.name, queue_name=self.options.queue_name)
+        return direct_context(self.name, self.options.queue_name)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.options.queue_name}>"

@@ -56,6 +56,10 @@ class Children:
                 self._servants.append(servant)
                 threading.Thread(target=self._serve, args=(servant,), name="outwork-child", daemon=True).start()
 
+    def follow(self, attempt: Attempt) -> None:
+        with self._changed:
+            self._queue.append(attempt)
+
     def stop(self, attempt: Attempt, reason: StopReason) -> bool:
         """Kill the child that runs this attempt. False if none does (any more)."""
         return any(servant.stop(attempt, reason) for servant in self._servants)
@@ -100,7 +104,7 @@ class Children:
                 attempt = self._queue.popleft()
             attempt.started_at = monotonic()
             outcome = servant.run(attempt) if self._may_start(attempt, attempt.started_at) else Release()
-            self._slots.finish(attempt, outcome)
+            self._slots.finish(attempt, outcome, self)
         servant.end()
 
 

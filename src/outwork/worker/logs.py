@@ -11,7 +11,8 @@ from typing import Any, Final
 from outwork.attempt import Attempt
 from outwork.context import running
 from outwork.durations import duration_text
-from outwork.job import Again, Cancelled, Dead, Done, Outcome, Release
+from outwork.job import Again, Cancelled, Dead, Done, Release
+from outwork.worker.slots import Ended
 
 logger = logging.getLogger("outwork.worker")
 
@@ -84,16 +85,20 @@ class Journal:
         self._lines = 0
         self._unwritten = 0
 
-    def ended(self, attempt: Attempt, outcome: Outcome, elapsed: float) -> None:
+    def ended(self, ended: Ended) -> None:
         """Log the end of an attempt."""
-        if isinstance(outcome, Done) and not logger.isEnabledFor(logging.INFO):
-            return
-        if not self._may_write():
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines = second, 0
+            self.flush()
+        self._lines += 1
+        if self._lines > LINES_A_SECOND:
             self._unwritten += 1
             return
-        job = attempt.job
-        fields = {"job_id": job.id, "task": job.task, "attempt": attempt.context.attempt, "queue": job.queue}
-        level, text = _line(attempt, outcome, elapsed)
+        level, text = _line(ended)
+        fields: dict[str, object] = {"job_id": ended.claimed.id, "attempt": ended.claimed.attempt}
+        if ended.attempt is not None:
+            fields |= {"task": ended.attempt.job.task, "queue": ended.attempt.job.queue}
         logger.log(level, "%s", text, extra=fields)
 
     def flush(self) -> None:
@@ -102,24 +107,16 @@ class Journal:
             count, self._unwritten = self._unwritten, 0
             logger.info("… and %s more jobs", f"{count:,}")
 
-    def _may_write(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._lines = second, 0
-            self.flush()
-        self._lines += 1
-        return self._lines <= LINES_A_SECOND
 
-
-def _line(attempt: Attempt, outcome: Outcome, elapsed: float) -> tuple[int, str]:
-    job, number = attempt.job, attempt.context.attempt
-    name = f"{job.task} {job.id}"
+def _line(ended: Ended) -> tuple[int, str]:
+    claimed, outcome, attempt, elapsed = ended
+    number = claimed.attempt
+    name = f"{attempt.job.task} {claimed.id}" if attempt else f"job {claimed.id}"
     took = f"{elapsed * 1000:.1f} ms" if elapsed < 1 else duration_text(elapsed)
     match outcome:
         case Done():
-            waited = max(0.0, time.time() - elapsed - (job.due or job.created + (job.delay or 0.0)))
             again = f", attempt {number}" if number > 1 else ""
-            return logging.INFO, f"✓ {name} {took} (waited {duration_text(waited)}{again})"
+            return logging.INFO, f"✓ {name} {took} (waited {duration_text(_waited(attempt, elapsed))}{again})"
         case Again(delay, failures, True):
             last = failures[-1]
             text = f"✗ {name} {took} attempt {number} failed: {last.exception}: {last.message}"
@@ -134,3 +131,11 @@ def _line(attempt: Attempt, outcome: Outcome, elapsed: float) -> tuple[int, str]
             return logging.INFO, f"- {name} {took} cancelled"
         case Release():
             return logging.DEBUG, f"< {name} given back"
+
+
+def _waited(attempt: Attempt | None, elapsed: float) -> float:
+    """Seconds between the moment a job could start and its start; by two hosts' clocks, so for people only."""
+    if attempt is None:
+        return 0.0
+    job = attempt.job
+    return max(0.0, time.time() - elapsed - (job.due or job.created + (job.delay or 0.0)))

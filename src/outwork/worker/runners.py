@@ -47,6 +47,9 @@ class Threads:
         self._queue.append(attempt)
         self._wake()
 
+    def follow(self, attempt: Attempt) -> None:
+        self._queue.append(attempt)
+
     def stop(self, attempt: Attempt, reason: StopReason) -> bool:
         """Raise an exception in the thread that runs this attempt. False if none does (any more)."""
         return any(thread.stop(attempt, reason) for thread in self._threads)
@@ -117,7 +120,7 @@ class Threads:
             attempt.started_at = monotonic()
             outcome = thread.run_one(attempt) if self._may_start(attempt, attempt.started_at) else Release()
             if not thread.abandoned:
-                self._slots.finish(attempt, outcome)
+                self._slots.finish(attempt, outcome, self)
                 continue
             with self._lock:
                 self._threads.remove(thread)
@@ -192,6 +195,9 @@ class Loop:
             self._pumping = True
             self._running_loop().call_soon_threadsafe(self._pump)
 
+    def follow(self, attempt: Attempt) -> None:
+        self._tasks[attempt] = asyncio.get_running_loop().create_task(self._one(attempt))
+
     def stop(self, attempt: Attempt, reason: StopReason) -> bool:
         """Cancel the coroutine of this attempt. False if it does not run (any more)."""
         if self._loop is None or attempt not in self._tasks:
@@ -230,16 +236,14 @@ class Loop:
 
     def _pump(self) -> None:
         self._pumping = False
-        loop = asyncio.get_running_loop()
         while self._queue:
-            attempt = self._queue.popleft()
-            self._tasks[attempt] = loop.create_task(self._one(attempt))
+            self.follow(self._queue.popleft())
 
     async def _one(self, attempt: Attempt) -> None:
         attempt.started_at = monotonic()
         outcome = await attempt.arun() if self._may_start(attempt, attempt.started_at) else Release()
         if self._tasks.pop(attempt, None) is not None:
-            self._slots.finish(attempt, outcome)
+            self._slots.finish(attempt, outcome, self)
 
     def _cancel(self, attempt: Attempt, reason: StopReason) -> None:
         task = self._tasks.get(attempt)

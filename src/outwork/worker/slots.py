@@ -14,6 +14,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from outwork.attempt import Attempt
+from outwork.brokers.base import Claimed
 from outwork.job import Outcome
 from outwork.worker.bell import Bell
 
@@ -24,13 +25,17 @@ class Runner(Protocol):
     def start(self, attempt: Attempt, /) -> None:
         """Run an attempt as soon as there is a thread or child for it; it has a slot already."""
 
+    def follow(self, attempt: Attempt, /) -> None:
+        """The same, said by one of the runner's own threads that is about to be free: nobody needs to be woken."""
+
 
 class Ended(NamedTuple):
-    """An attempt and its outcome; `elapsed` seconds, 0 for one that was never started."""
+    """A claimed job and what became of it. `attempt` None: there was nothing to run; `elapsed` in seconds."""
 
-    attempt: Attempt
+    claimed: Claimed
     outcome: Outcome
-    elapsed: float
+    attempt: Attempt | None = None
+    elapsed: float = 0.0
 
 
 class Slots:
@@ -63,9 +68,9 @@ class Slots:
                 attempt = self.backlog.popleft()
             self._runner_of(attempt).start(attempt)
 
-    def finish(self, attempt: Attempt, outcome: Outcome) -> None:
-        """An attempt has ended; its slot goes to the next one of the backlog."""
-        self.ended.append(Ended(attempt, outcome, monotonic() - attempt.started_at))
+    def finish(self, attempt: Attempt, outcome: Outcome, runner: Runner) -> None:
+        """An attempt has ended, says a thread of `runner`; its slot goes to the next one of the backlog."""
+        self.ended.append(Ended(attempt.claimed, outcome, attempt, monotonic() - attempt.started_at))
         with self._lock:
             if self.backlog:
                 following = self.backlog.popleft()
@@ -74,11 +79,15 @@ class Slots:
                 self.free += 1
         self._bell.ring()
         if following is not None:
-            self._runner_of(following).start(following)
+            its = self._runner_of(following)
+            if its is runner:
+                its.follow(following)
+            else:
+                its.start(following)
 
     def abandon(self, attempt: Attempt, outcome: Outcome) -> None:
         """An attempt is settled although its thread still runs: the slot stays taken for ever."""
-        self.ended.append(Ended(attempt, outcome, monotonic() - attempt.started_at))
+        self.ended.append(Ended(attempt.claimed, outcome, attempt, monotonic() - attempt.started_at))
         self.lost += 1
         self._bell.ring()
 

@@ -86,6 +86,7 @@ class Worker:
         self.app = app
         self.plan = plan
         self.broker: Broker = app.broker
+        self._tasks = app.tasks
         self.bell = Bell()
         self.slots = Slots(plan.concurrency, self._runner_of, self.bell)
         self._threads = Threads(plan.threads or plan.concurrency, self.slots, self._may_start)
@@ -97,8 +98,7 @@ class Worker:
         self._keeper = Keeper(self.broker, self._claims, self._presence, self._on_extended, self._on_tended)
         self._journal = Journal()
         self._hand: dict[str, Attempt] = {}
-        self._unsettled: list[Settlement] = []
-        self._ended_at: dict[str, Ended] = {}
+        self._unsettled: list[Ended] = []
         self._queues: tuple[str, ...] = self._named_queues()
         self._turn = 0
         self._open_claim: str | None = None
@@ -202,13 +202,13 @@ class Worker:
                     return
                 self.bell.wait(0.1)
 
-    def _cut_short(self, attempt: Attempt) -> Settlement:
+    def _cut_short(self, attempt: Attempt) -> Ended:
         """A job that still runs when the process ends: given back, unless it must never be started twice."""
         claimed = attempt.claimed
         outcome: Dead | Release = Release()
         if attempt.job.at_most_once and attempt.started_at:
             outcome = Dead(remember(claimed.errors, attempt.failure(WorkerDied("the worker was stopped while it ran"))))
-        return Settlement(claimed.id, claimed.claim_id, outcome)
+        return Ended(claimed, outcome)
 
     # ---- the puller -------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,8 @@ class Worker:
 
     def _exchange(self) -> None:
         """Settle what has ended and claim what there is room for."""
-        settlements = self._gather()
+        pending = self._gather()
+        settlements = [Settlement(one.claimed.id, one.claimed.claim_id, one.outcome) for one in pending]
         room = 0 if self._stopping or self._closed else self._room()
         free = max(0, self.slots.free - len(self.slots.backlog))
         shares = self._shares(room) if room else []
@@ -244,7 +245,7 @@ class Worker:
         try:
             answer = self.broker.exchange(claim_id, settlements, shares, room, min(free, room), self.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, outcomes are kept and settled later
-            self._unsettled = settlements
+            self._unsettled = pending
             self._report_outage(error)
             return
         self._open_claim = None
@@ -252,58 +253,47 @@ class Worker:
         if self._failures:
             logger.info("connected again to %s", self.broker.url)
             self._failures, self._outage_logged = 0, 0.0
-        self._settled(settlements, answer.answers)
+        self._settled(pending, answer.answers)
         self._take(answer, room, began)
 
-    def _gather(self) -> list[Settlement]:
+    def _gather(self) -> list[Ended]:
         """The outcomes to settle: those kept from a failed exchange, then what has ended since."""
-        settlements = self._unsettled
         ended = self.slots.take_ended()
         if ended:
-            total = 0.0
-            for one in ended:
-                claimed = one.attempt.claimed
-                settlements.append(Settlement(claimed.id, claimed.claim_id, one.outcome))
-                self._ended_at[claimed.claim_id + claimed.id] = one
-                total += one.elapsed
-            mean = total / len(ended)
+            mean = sum(one.elapsed for one in ended) / len(ended)
             self._mean = mean if self._mean is None or mean > self._mean else 0.7 * self._mean + 0.3 * mean
             self._slow = False
-        return settlements
+        return self._unsettled + ended
 
-    def _settled(self, settlements: list[Settlement], answers: list[Answer]) -> None:
-        for (job_id, claim_id, outcome), answer in zip(settlements, answers, strict=True):
-            attempt = self._hand.get(job_id)
-            if attempt is not None and attempt.claimed.claim_id == claim_id:
-                del self._hand[job_id]
-            ended = self._ended_at.pop(claim_id + job_id, None)
+    def _settled(self, pending: list[Ended], answers: list[Answer]) -> None:
+        hand = self._hand
+        for ended, answer in zip(pending, answers, strict=True):
+            claimed, outcome, _, _ = ended
+            attempt = hand.get(claimed.id)
+            if attempt is not None and attempt.claimed.claim_id == claimed.claim_id:
+                del hand[claimed.id]
             if answer is Answer.STALE:
-                logger.warning(
-                    "job %s: its lease was lost, so this outcome is not taken; another attempt has it", job_id
-                )
+                logger.warning("job %s: its lease was lost, so its outcome is not taken (another has it)", claimed.id)
                 continue
-            if isinstance(outcome, Release):
+            if type(outcome) is Done:
+                self.done += 1
+            elif isinstance(outcome, Release):
                 self.given_back += 1
             elif isinstance(outcome, Dead):
                 self.failed += 1
-            elif isinstance(outcome, Done):
-                self.done += 1
-            if ended is not None:
-                self._journal.ended(ended.attempt, outcome, ended.elapsed)
-            elif isinstance(outcome, Dead):
-                logger.error("job %s FAILED: %s", job_id, outcome.failures[-1].message)
+            self._journal.ended(ended)
 
     def _take(self, answer: Exchanged, room: int, began: float) -> None:
         """Start or shelve the claimed jobs, and decide whether there may be more."""
         attempts: list[Attempt] = []
         for claimed in answer.claimed:
-            begun = begin(claimed, self.app.tasks, self.id)
+            begun = begin(claimed, self._tasks, self.id)
             if isinstance(begun, Attempt):
                 begun.claimed_at = began
                 self._hand[claimed.id] = begun
                 attempts.append(begun)
             else:
-                self._unsettled.append(Settlement(claimed.id, claimed.claim_id, begun))
+                self._unsettled.append(Ended(claimed, begun))
                 self._report_unknown(claimed, isinstance(begun, Release))
         if attempts:
             self.slots.add(attempts)
@@ -345,7 +335,7 @@ class Worker:
             self._slow = True
 
     def _give_back(self, attempts: Iterable[Attempt]) -> None:
-        self._unsettled += [Settlement(a.claimed.id, a.claimed.claim_id, Release()) for a in attempts]
+        self._unsettled += [Ended(attempt.claimed, Release()) for attempt in attempts]
 
     def _not_started(self) -> list[Attempt]:
         """Take out everything that was claimed and does not run yet."""
