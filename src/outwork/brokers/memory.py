@@ -410,7 +410,11 @@ class MemoryBroker(Broker, Store):
             if record and record.state is State.SCHEDULED and record.due == due:
                 break
             heappop(self._scheduled)
-        waiting = (d for d, i in self._scheduled if (r := self._records.get(i)) and r.queue in names and r.due == d)
+        waiting = (
+            due
+            for due, job_id in self._scheduled
+            if (r := self._records.get(job_id)) and r.state is State.SCHEDULED and r.due == due and r.queue in names
+        )
         first = min(waiting, default=None) if len(self._scheduled) <= BATCH else self._scheduled[0][0]
         return None if first is None else max(0.0, first - now.wall)
 
