@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-settings.register_profile(
-    "normal", max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=SLOW, print_blob=True
-)
-settings.register_profile(
-    "nightly", max_examples=5000, stateful_step_count=80, deadline=None, suppress_health_check=SLOW, print_blob=True
-)
+for name, examples, steps in [("normal", 120, 40), ("nightly", 5000, 80)]:
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        phases=PHASES,
+        suppress_health_check=SLOW,
+        report_multiple_bugs=False,
+        print_blob=True,
+    )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
 from outwork.brokers.base import Broker
 from outwork.brokers.memory import MemoryBroker
+from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.job import Terms
 from outwork.testing.machine import BrokerMachine
 
@@ -15,4 +21,16 @@ class MemoryMachine(BrokerMachine):
         return MemoryBroker("memory:", terms)
 
 
-TestMemory = MemoryMachine.TestCase
+class SQLiteMachine(BrokerMachine):
+    def make_broker(self, terms: Terms) -> Broker:
+        self.directory = TemporaryDirectory()
+        return SQLiteBroker.from_url(f"sqlite:///{Path(self.directory.name) / 'tasks.db'}", terms)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.directory.cleanup()
+
+
+# What fails is made small before it is shown, which takes longer than a test usually may.
+TestMemory = pytest.mark.timeout(600)(MemoryMachine.TestCase)
+TestSQLite = pytest.mark.timeout(600)(SQLiteMachine.TestCase)

@@ -88,7 +88,7 @@ class SchedulingPromises(Promises):
 
     def test_a_job_that_is_no_longer_scheduled_is_not_the_next_due(self, rig: Rig) -> None:
         rig.need("defer", "cancel")
-        first, _ = rig.put(new_job(delay=60.0), new_job(delay=600.0))
+        _, first, _ = rig.put(new_job(queue="other", delay=30.0), new_job(delay=60.0), new_job(delay=600.0))
         rig.store.cancel([first])
         assert rig.exchange().next_due == about(600)
 
