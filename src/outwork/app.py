@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import TimeoutError as FutureTimeout
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import RLock
 from types import MappingProxyType
-from typing import Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
 
 from outwork import codec
 from outwork.brokers import open_broker
@@ -25,7 +24,6 @@ from outwork.errors import (
     UnknownQueue,
     Unsupported,
 )
-from outwork.flusher import Flusher
 from outwork.immediate import arun_here, run_here
 from outwork.job import DEFAULT_QUEUE, Job, Record, State, Terms
 from outwork.result import TaskResult
@@ -45,7 +43,10 @@ from outwork.task import (
     make_options,
     make_task,
 )
-from outwork.waiter import Waiter
+
+if TYPE_CHECKING:
+    from outwork.flusher import Flusher
+    from outwork.waiter import Waiter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,8 +89,6 @@ class Outwork:
         self._settings: Settings | None = None
         self._origins: Mapping[str, str] = {}
         self._broker = broker if isinstance(broker, Broker) else None
-        self._flusher = Flusher(lambda jobs: self.broker.enqueue(jobs))
-        self._waiter = Waiter(lambda: self.store)
 
     # ---- declaring --------------------------------------------------------------------------------------------------
 
@@ -195,6 +194,18 @@ class Outwork:
         """The declared tasks by name."""
         return MappingProxyType(self._tasks)
 
+    @cached_property
+    def _flusher(self) -> Flusher:
+        from outwork.flusher import Flusher  # this and the waiter load asyncio, for those who use them
+
+        return Flusher(lambda jobs: self.broker.enqueue(jobs))
+
+    @cached_property
+    def _waiter(self) -> Waiter:
+        from outwork.waiter import Waiter
+
+        return Waiter(lambda: self.store)
+
     # ---- settings and broker ----------------------------------------------------------------------------------------
 
     def configure(self, framework: Mapping[str, object]) -> None:
@@ -270,7 +281,8 @@ class Outwork:
 
     def close(self) -> None:
         """Send what waits and close the connections. Using the application again opens them again."""
-        self._flusher.close()
+        if "_flusher" in self.__dict__:
+            self._flusher.close()
         with self._lock:
             broker, self._broker = self._broker, None
         if broker is not None:
@@ -280,7 +292,7 @@ class Outwork:
 
     def enqueue(self, call: Call[R], /) -> TaskResult[R]:
         """Put one job in the broker; what `task.enqueue` calls."""
-        broker = self._admit(call)
+        broker = self._admit(call.task)
         job = call.job()
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             return self._result(call, job, run_here(broker, job, self._tasks))
@@ -291,7 +303,7 @@ class Outwork:
 
     async def aenqueue(self, call: Call[R], /) -> TaskResult[R]:
         """As `enqueue`, without blocking the event loop."""
-        broker = self._admit(call)
+        broker = self._admit(call.task)
         job = call.job()
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             return self._result(call, job, await arun_here(broker, job, self._tasks))
@@ -307,7 +319,7 @@ class Outwork:
         results: list[TaskResult[R]] = []
         pending = iter(calls)
         while batch := list(islice(pending, BATCH)):
-            if self._admit(batch[0]).runs_in == "caller":
+            if self._admit(batch[0].task).runs_in == "caller":
                 results += [self.enqueue(call) for call in batch]
             else:
                 results += self._send_batch(batch, results)
@@ -315,14 +327,14 @@ class Outwork:
 
     async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
         """As `enqueue_many`, without blocking the event loop (the calls are taken from `calls` on another thread)."""
-        return await asyncio.to_thread(self.enqueue_many, calls)
+        return await self.in_thread(self.enqueue_many, calls)
 
     def _send_batch(self, batch: list[Call[R]], before: list[TaskResult[R]]) -> list[TaskResult[R]]:
         accepted = [result.id for result in before]
         try:
             broker = self.broker
-            for call in batch:
-                self._admit(call)
+            for task in {id(call.task): call.task for call in batch}.values():
+                self._admit(task)
             jobs = [call.job() for call in batch]
             answers = broker.enqueue(jobs)
         except Exception as error:
@@ -337,24 +349,24 @@ class Outwork:
             raise PartlyEnqueued(message, accepted, refused)
         return [self._result(call, job) for call, job in zip(batch, jobs, strict=True)]
 
-    def _admit(self, call: Call[Any]) -> Broker:
+    def _admit(self, task: Task[..., Any]) -> Broker:
         """Refuse what this application or its broker cannot keep. Raises a subclass of EnqueueError."""
         broker = self._broker or self._open()
-        options = call.task.options
+        options = task.options
         can = broker.capabilities
         if can.shared:
-            call.task.check_reachable()
+            task.check_reachable()
         if (options.delay or options.due) and not can.defer:
             raise Unsupported(
-                f"{call.task.name}: run_after cannot be kept by {broker.url}, which has no place for jobs to wait. Set "
+                f"{task.name}: run_after cannot be kept by {broker.url}, which has no place for jobs to wait. Set "
                 "OUTWORK_BROKER_URL, for example to sqlite:///tasks.db. Nothing was enqueued"
             )
         if options.priority and can.priority_levels == 1:
-            raise Unsupported(f"{call.task.name}: {broker.url} has no priorities. Nothing was enqueued")
+            raise Unsupported(f"{task.name}: {broker.url} has no priorities. Nothing was enqueued")
         declared = self.settings.queues
         if declared and options.queue_name not in declared:
             raise UnknownQueue(
-                f"{call.task.name}: the queue {options.queue_name!r} is not declared. Declared are: "
+                f"{task.name}: the queue {options.queue_name!r} is not declared. Declared are: "
                 f"{', '.join(declared)}. Nothing was enqueued"
             )
         return broker
@@ -375,7 +387,7 @@ class Outwork:
 
     async def aget_result(self, job_id: str) -> TaskResult[Any]:
         """As `get_result`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get_result, job_id)
+        return await self.in_thread(self.get_result, job_id)
 
     def look_up(self, job_id: str) -> Record | None:
         """The store's record of a job, None if it is not known."""
@@ -390,7 +402,7 @@ class Outwork:
         future = self._waiter.watch(job_id)
         try:
             future.result(timeout)
-        except FutureTimeout:
+        except TimeoutError:
             raise self._timed_out(job_id, timeout) from None
         finally:
             self._waiter.forget(job_id, future)
@@ -398,25 +410,29 @@ class Outwork:
 
     async def await_for(self, job_id: str, timeout: float | None) -> Record | None:
         """As `wait_for`, without blocking the event loop."""
-        record = await asyncio.to_thread(self.look_up, job_id)
+        import asyncio
+
+        record: Record | None = await self.in_thread(self.look_up, job_id)
         if record is None or record.state.finished:
             return record
-        future = await asyncio.to_thread(self._waiter.watch, job_id)
+        future = await self.in_thread(self._waiter.watch, job_id)
         try:
             await asyncio.wait_for(asyncio.wrap_future(future), timeout)
         except TimeoutError:
-            raise await asyncio.to_thread(self._timed_out, job_id, timeout) from None
+            raise await self.in_thread(self._timed_out, job_id, timeout) from None
         finally:
             self._waiter.forget(job_id, future)
-        return await asyncio.to_thread(self.look_up, job_id)
+        return await self.in_thread(self.look_up, job_id)
 
     def cancel(self, job_id: str) -> State | None:
         """Cancel a job; its state afterwards, None if it is not known."""
         [state] = self.store.cancel([job_id])
         return state
 
-    async def in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+    async def in_thread(self, work: Callable[..., R], *args: Any) -> R:
         """Run blocking work beside the event loop."""
+        import asyncio
+
         return await asyncio.to_thread(work, *args)
 
     def _timed_out(self, job_id: str, timeout: float | None) -> ResultTimeout:

@@ -7,7 +7,6 @@ task raises becomes an Outcome; nothing is raised to the caller but what is not 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import time
@@ -59,6 +58,8 @@ class Attempt:
         try:
             value = self.task.fn(*self.args, **self.kwargs)
             if self.task.is_async:
+                import asyncio
+
                 value = asyncio.run(value)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt fail the attempt, too
             return self.failed(error)

@@ -6,9 +6,8 @@ the result and logged with its traceback, not raised into the web request. Time 
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import sys
 from typing import Final
 
 from outwork.attempt import Attempt, Tasks, begin, failure_of
@@ -31,6 +30,8 @@ def run_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
     if not isinstance(begun, Attempt):
         return _settle(broker, claimed, job, begun)
     if begun.task.is_async and _loop_runs_here():
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1, "outwork-immediate") as thread:
             return _settle(broker, claimed, job, thread.submit(begun.run).result())
     return _settle(broker, claimed, job, begun.run())
@@ -38,6 +39,8 @@ def run_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
 
 async def arun_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
     """As `run_here`: an async task on this event loop, any other on a thread beside it."""
+    import asyncio
+
     claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
     begun = begin(claimed, tasks, WORKER)
     if not isinstance(begun, Attempt):
@@ -74,8 +77,8 @@ def _settle(broker: MemoryBroker, claimed: Claimed, job: Job, outcome: Outcome) 
 
 
 def _loop_runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if "asyncio" not in sys.modules:
         return False
-    return True
+    from asyncio import _get_running_loop
+
+    return _get_running_loop() is not None

@@ -11,6 +11,7 @@ from outwork.errors import JobNotFound, ResultNotReady, TaskFailed
 from outwork.job import Failure, Job, Record, State
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class TaskResultStatus(StrEnum):
@@ -49,7 +50,7 @@ class Results(Protocol):
     def wait_for(self, job_id: str, timeout: float | None) -> Record | None: ...
     async def await_for(self, job_id: str, timeout: float | None) -> Record | None: ...
     def cancel(self, job_id: str) -> State | None: ...
-    async def in_thread(self, work: Callable[..., Any], *args: Any) -> Any: ...
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T: ...
 
 
 class TaskResult(Generic[R]):
@@ -181,8 +182,7 @@ class TaskResult(Generic[R]):
 
     async def acancel(self) -> State:
         """As `cancel`, without blocking the event loop."""
-        state: State = await self._results.in_thread(self.cancel)
-        return state
+        return await self._results.in_thread(self.cancel)
 
     def _take(self, record: Record | None) -> None:
         if record is None:

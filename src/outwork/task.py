@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import sys
@@ -120,6 +119,8 @@ class Task(Generic[P, R]):
         """Run the function here and now, an async one on an event loop of its own; nothing is enqueued."""
         value: Any = self(*args, **kwargs)
         if self.is_async:
+            import asyncio  # as everywhere in the core: 45 ms to import, for those who use it
+
             return asyncio.run(value)  # type: ignore[no-any-return]
         return value  # type: ignore[no-any-return]
 
@@ -128,6 +129,8 @@ class Task(Generic[P, R]):
         if self.is_async:
             pending: Any = self(*args, **kwargs)
             return await pending  # type: ignore[no-any-return]
+        import asyncio
+
         return await asyncio.to_thread(self, *args, **kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskResult[R]:

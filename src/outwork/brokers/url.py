@@ -21,20 +21,18 @@ def masked(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
-    authority, slash, path = rest.partition("/")
-    if "@" in authority:
-        user, _, host = authority.rpartition("@")
-        name, colon, _ = user.partition(":")
-        authority = f"{name}:***@{host}" if colon else f"{name}@{host}"
-    shown = f"{scheme}://{authority}{slash}{path}"
-    base, mark, query = shown.partition("?")
+    before, mark, query = rest.partition("?")
+    user, at, host = before.rpartition("@")  # the last one: a careless password may hold an @ or a slash
+    name, colon, _ = user.partition(":")
+    if at and colon:
+        before = f"{name}:***@{host}"
     if not mark:
-        return base
+        return f"{scheme}://{before}"
     hidden = [
         f"{part.partition('=')[0]}=***" if "password" in part.partition("=")[0].lower() else part
         for part in query.split("&")
     ]
-    return base + "?" + "&".join(hidden)
+    return f"{scheme}://{before}?{'&'.join(hidden)}"
 
 
 class BrokerURL:
