@@ -18,8 +18,8 @@ import msgspec
 
 from outwork import __version__
 from outwork.app import Outwork
-from outwork.errors import BrokerUnavailable, NoBroker, OutworkError, SettingsError
-from outwork.loading import load_app
+from outwork.errors import BrokerUnavailable, OutworkError, SettingsError
+from outwork.loading import check_for_worker, load_app
 from outwork.settings import WorkerSettings
 from outwork.worker import logs
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
@@ -39,6 +39,7 @@ def main() -> int:
     try:
         config = Path(options.config) if options.config else None
         app = load_app(options.targets, config=config, command_line=options.command_line)
+        check_for_worker(app)
         worker = Worker(app, _plan(app, options))
         logs.set_up(app.settings.worker.log_format, verbose=options.verbose)
         if options.drain:
@@ -68,20 +69,13 @@ def main() -> int:
 
 
 def _refuse(error: OutworkError, code: int) -> int:
-    logger.error("outwork: %s", error)
+    print(f"outwork: {error}", file=sys.stderr)
     return code
 
 
 def _plan(app: Outwork, options: WorkerOptions) -> Plan:
-    """What the settings say of this worker. Raises NoBroker for a broker that has no workers."""
+    """What the settings say of this worker."""
     settings: WorkerSettings = app.settings.worker
-    if app.broker.runs_in != "elsewhere":
-        places = {"caller": "run immediately in their callers", "nowhere": "are only recorded and never run"}
-        place = places.get(app.broker.runs_in, "run inside the process that enqueues them")
-        raise NoBroker(
-            f"no worker is needed: the broker is {app.broker.url}, so tasks {place}. To run them here, set one for "
-            "the worker and for the application, for example  OUTWORK_BROKER_URL=sqlite:///tasks.db"
-        )
     queues: dict[str, int | None] = {}
     for text in settings.queues:
         name, colon, most = text.partition(":")
@@ -118,10 +112,11 @@ def _watch_supervisor(worker: Worker) -> None:
 def _say_hello(app: Outwork, worker: Worker) -> None:
     queues = ", ".join(f"{name}:{most}" if most else name for name, most in worker.plan.queues.items())
     logger.info(
-        "outwork %s · %s · %d tasks · %s · %d slots · worker %s",
+        "outwork %s · %s · %d task%s · %s · %d slots · worker %s",
         __version__,
         app.broker.url,
         len(app.tasks),
+        "" if len(app.tasks) == 1 else "s",
         f"queues {queues}" if queues else "all queues",
         worker.plan.concurrency,
         worker.id,
