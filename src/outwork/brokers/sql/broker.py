@@ -73,7 +73,7 @@ class SQLBroker(Broker, Store):
             except (TypeError, ValueError) as error:  # a lone surrogate in a text, say
                 answers[index] = NotSerializable(f"job {job.id} of {job.task} cannot be written: {error}")
         if accepted:
-            self._database.reserve()
+            self._database.reserve(sum(len(body) for _, body in accepted))
             self._write(Role.ACCEPT, lambda tx: tx.insert([moves.admit(job, body, tx.now) for job, body in accepted]))
         return answers
 
@@ -120,6 +120,8 @@ class SQLBroker(Broker, Store):
 
     def _settle(self, tx: Transaction, outcomes: Sequence[Settlement]) -> list[Answer]:
         """Settle the successful ones by their claim, a statement or two for each, and the others one by one."""
+        if len({settlement.job_id for settlement in outcomes}) != len(outcomes):
+            raise _Contested
         groups: dict[tuple[str, float | None], dict[str, bytes]] = {}
         rest: list[Settlement] = []
         for settlement in outcomes:
@@ -128,8 +130,6 @@ class SQLBroker(Broker, Store):
                 groups.setdefault((claim_id, outcome.keep), {})[job_id] = outcome.result
             else:
                 rest.append(settlement)
-        if len(rest) + sum(map(len, groups.values())) != len(outcomes):
-            raise _Contested
         for (claim_id, keep), results in groups.items():
             lasting = max(self.terms.keep if keep is None else keep, moves.TOMBSTONE_SECONDS)
             try:

@@ -193,8 +193,8 @@ class Database(ABC):
     def bell(self, role: Role) -> Bell: ...
 
     @abstractmethod
-    def reserve(self) -> None:
-        """Raise BrokerFull if there is no room for new jobs beside what finishing the present ones needs."""
+    def reserve(self, size: int) -> None:
+        """Raise BrokerFull if `size` bytes of jobs would take the room that finishing the present ones needs."""
 
     @abstractmethod
     def relieve(self) -> None:

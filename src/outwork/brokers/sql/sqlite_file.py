@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -168,9 +168,10 @@ class SQLiteFile(Database):
 
     def relieve(self) -> None:
         def checkpoint(connection: FileConnection) -> None:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-        self._patiently(Role.WORK, checkpoint)
+        with suppress(BrokerFull):  # it moves what it can
+            self._patiently(Role.WORK, checkpoint)
 
     # ---- connections ------------------------------------------------------------------------------------------------
 
@@ -235,17 +236,27 @@ class SQLiteFile(Database):
                 "beside the database. Change the directory's owner or its mode"
             )
 
-    def reserve(self) -> None:
+    def reserve(self, size: int) -> None:
+        if self._room() < size:
+            self.relieve()
+            if self._room() + self._patiently(Role.READ, unused_bytes) < size:
+                raise BrokerFull(
+                    f"the disk of {self.path} is full: what is left of it is kept for finishing what is running. "
+                    "Nothing was enqueued. Free some space; nothing has to be restarted"
+                )
+
+    def _room(self) -> int:
+        """How many bytes of new jobs the disk takes, if what is in the log is moved to the database as well."""
         try:
-            room = os.statvfs(os.path.dirname(self.path))
+            disk = os.statvfs(os.path.dirname(self.path))
         except OSError:
-            return  # opening the file says better what is wrong
-        free = room.f_bavail * room.f_frsize
-        if free < min(RESERVE, room.f_blocks * room.f_frsize // 8):
-            raise BrokerFull(
-                f"the disk of {self.path} is full: {free // 1024} KiB are left, which are kept for finishing what is "
-                "running. Nothing was enqueued. Free some space; nothing has to be restarted"
-            )
+            return sys.maxsize  # opening the file says better what is wrong
+        try:
+            log = os.path.getsize(self.path + "-wal")
+        except FileNotFoundError:
+            log = 0
+        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        return (free - log - min(RESERVE, total // 8)) // 2  # a new page goes to the log first, to the database later
 
     # ---- schema -----------------------------------------------------------------------------------------------------
 
@@ -366,6 +377,12 @@ def immediate(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # SQLite ends it by itself when the disk is full
             connection.execute("ROLLBACK")
         raise
+
+
+def unused_bytes(connection: sqlite3.Connection) -> int:
+    """How much room deleted jobs have left in the file."""
+    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+    return int(pages) * int(size)
 
 
 def primary(error: sqlite3.Error) -> int:
