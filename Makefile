@@ -1,0 +1,61 @@
+# One command for each wish. Everything is installed into .venv, from a python3 of 3.11 or newer; nothing else is touched.
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := $(wildcard src tests examples benchmarks) tools/tables.py docs/conf.py
+DRIVERS := redis,postgres,mysql,rabbitmq
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lint quick check test bench docs tables format clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.base ## a shop's jobs on a SQLite file, with a kill -9 in the middle (15 s)
+	@$(BIN)/python examples/demo/run.py
+
+check: lint quick ## what every commit must pass: format, lint, types, fast tests (a minute)
+
+lint: $(VENV)/.test ## format, lint, types
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/pyright
+
+quick: $(VENV)/.test
+	$(BIN)/pytest -q -n $(WORKERS) tests/shape tests/unit tests/conformance -k "not Redis and not Postgre and not MySQL and not Rabbit"
+
+test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is missing is a failure
+	tools/servers
+	$(BIN)/pytest -n $(WORKERS)
+
+bench: $(VENV)/.test ## the benchmarks, beside the bare drivers
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.docs ## the documentation, as HTML; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+tables: $(VENV)/.base ## write the generated tables of the documentation anew
+	$(BIN)/python tools/tables.py
+
+format: $(VENV)/.test ## format the code, and mend what can be mended
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+clean: ## remove everything that is made
+	rm -rf $(VENV) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.base: pyproject.toml tools/venv
+	tools/venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable '.[$(DRIVERS)]' --group test
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@

@@ -1,0 +1,65 @@
+"""Write the tables of the documentation that the code knows best, between `<!-- table: name -->` and `<!-- end -->`.
+
+python tools/tables.py            # `make tables`; a test fails when a table is not as this would write it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from outwork.brokers import SCHEMES, open_broker
+from outwork.brokers.base import Broker, Capabilities
+from outwork.settings import READERS, Settings, flat
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+TABLE: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SHOWN: Final = {"sqlite": "sqlite:///tasks.db"}
+"""A URL for the schemes that need more than their name."""
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def brokers() -> Mapping[str, Broker]:
+    return {scheme: open_broker(SHOWN.get(scheme, f"{scheme}:")) for scheme in SCHEMES if scheme != "memory"}
+
+
+def capabilities() -> str:
+    """One row a capability, one column a broker."""
+    columns = brokers()
+    rows: list[list[str]] = [["runs in", *(broker.runs_in for broker in columns.values())]]
+    for name in Capabilities.__struct_fields__:
+        values = [getattr(broker.capabilities, name) for broker in columns.values()]
+        rows.append([name, *({True: "yes", False: "no"}.get(value, str(value)) for value in values)])
+    return table(["", *(f"`{scheme}:`" for scheme in columns)], rows)
+
+
+def settings() -> str:
+    """One row a setting."""
+    defaults = flat(Settings())
+    rows: list[list[str]] = []
+    for key in READERS:
+        variable = f"OUTWORK_{key.replace('.', '__').upper()}"
+        value = "-" if defaults[key] is None else msgspec.json.encode(defaults[key]).decode()
+        rows.append([f"`{key}`", f"`{variable}`", f"`{value}`"])
+    return table(["key", "environment", "default"], rows)
+
+
+WRITERS: Final[Mapping[str, Callable[[], str]]] = {"capabilities": capabilities, "settings": settings}
+
+
+def written(text: str) -> str:
+    """The page with its tables as they are now."""
+    return TABLE.sub(lambda found: found[1] + WRITERS[found[2]]() + found[3], text)
+
+
+if __name__ == "__main__":
+    for page in DOCS.rglob("*.md"):
+        page.write_text(written(page.read_text()))
