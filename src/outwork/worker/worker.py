@@ -11,6 +11,7 @@ themselves, because more ends while one exchange is on its way; at rest every ou
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import socket
@@ -27,6 +28,7 @@ from outwork import __version__
 from outwork.app import Outwork
 from outwork.attempt import Attempt, begin
 from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Extended, Filter, Presence, Settlement, Share, Store
+from outwork.durations import duration_text
 from outwork.errors import OutworkError, WorkerDied
 from outwork.ids import new_claim_id
 from outwork.job import Answer, Cancelled, Dead, Done, Release, State, remember
@@ -108,6 +110,7 @@ class Worker:
         self._may_be_work = True
         self._armed = threading.Event()
         self._stopping = False
+        self._told = False
         self._hurry = False
         self._recycle = False
         self._closed = False
@@ -131,9 +134,8 @@ class Worker:
         left: int | None = None
         while left is None:
             self.bell.wait(self._nap())
-            if self._stopping and deadline is None:
-                deadline = monotonic() + (float("inf") if self._recycle else self.plan.grace)
-                self._give_back(self._not_started())
+            if self._stopping and (deadline is None or (self._told and deadline == math.inf)):
+                deadline = self._begin_to_stop()
             if self._stopping and (self._hurry or monotonic() >= (deadline or 0) or not self._busy()):
                 break
             if self._has_reason():
@@ -145,10 +147,23 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more, give back what has not started, let running jobs end for the grace period. Called again:
         do not wait for them. Safe to call from a signal handler."""
-        if self._stopping:
+        if self._told:
             self._hurry = True
-        self._stopping = True
+        self._told = self._stopping = True
         self.bell.ring()
+
+    def _begin_to_stop(self) -> float:
+        """Give back what has not started; until when the rest may run. A worker that only wants to be recycled lets
+        its jobs take their time, unless it is told to stop meanwhile."""
+        self._give_back(self._not_started())
+        if not self._told:
+            return math.inf
+        logger.info(
+            "stopping: %d jobs run on for up to %s; a second signal gives them back at once",
+            max(0, len(self._hand) - len(self._unsettled)),
+            duration_text(self.plan.grace),
+        )
+        return monotonic() + self.plan.grace
 
     def _busy(self) -> bool:
         return bool(self._hand or self._unsettled)
@@ -295,7 +310,9 @@ class Worker:
             else:
                 self._unsettled.append(Ended(claimed, begun))
                 self._report_unknown(claimed, isinstance(begun, Release))
-        if attempts:
+        if self._stopping:  # claimed by an exchange that was on its way when the stop came
+            self._give_back(attempts)
+        elif attempts:
             self.slots.add(attempts)
         if room:
             self._may_be_work = len(answer.claimed) >= room or answer.next_due == 0
@@ -368,7 +385,8 @@ class Worker:
     def _may_start(self, attempt: Attempt, now: float) -> bool:
         """Whether the lease still holds: a process that was frozen must not start what others have by now."""
         if (
-            attempt.stop_reason is not None
+            self._closed
+            or attempt.stop_reason is not None
             or now - max(attempt.claimed_at, self._renewed_at) >= self.broker.terms.lease
         ):
             return False
