@@ -1,0 +1,89 @@
+"""What a broker in a file meets: many writers, a full disk, a file that is not there yet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from outwork import Outwork
+from outwork.brokers.base import Filter
+from outwork.errors import BrokerFull
+from outwork.job import State
+from support import chores
+from support.ledger import Ledger
+from support.waiting import until
+from support.workers import Workers
+
+TARGET = "support.chores"
+
+
+def ended(app: Outwork, state: State = State.SUCCESSFUL) -> int:
+    return sum(count.jobs for count in app.store.counts() if count.state is state)
+
+
+def test_ten_writers_and_two_workers_on_one_file(
+    app: Outwork, ledger: Ledger, workers: Workers, environ: dict[str, str], broker_url: str
+) -> None:
+    for _ in range(2):
+        workers.start(TARGET)
+    command = [sys.executable, "-m", "support.produce", broker_url]
+    producers = [
+        subprocess.Popen([*command, f"writer{number}", "50"], env=environ, stderr=subprocess.PIPE)
+        for number in range(10)
+    ]
+    for producer in producers:
+        said = producer.communicate(timeout=60)[1]
+        assert producer.returncode == 0, said.decode()
+    until(lambda: ended(app) == 500, "the end of all jobs")
+    assert ledger.count("K") == 500
+    assert ledger.lost() == set()
+    assert set(ledger.keys("S").values()) == {1}
+
+
+def test_a_worker_waits_for_the_file(app: Outwork, ledger: Ledger, workers: Workers) -> None:
+    running = workers.start(TARGET).ready()
+    chores.step.enqueue("first").get(timeout=30)
+    assert ledger.count("E") == 1
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, small_disk: Path) -> None:
+    """Enqueueing is refused, what was accepted is done, and when there is room again all goes on."""
+    url = f"sqlite:///{small_disk}/tasks.db"
+    app.close()
+    app.override({"broker_url": url})
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(10_000_000))
+    accepted = 0
+    with pytest.raises(BrokerFull):
+        for _ in range(10_000):
+            chores.step.enqueue(f"job-{accepted}-" + "x" * 20_000, 0)
+            accepted += 1
+    assert accepted > 10
+    running = workers.start(TARGET, url=url)
+    until(lambda: ledger.count("E") >= accepted, "the end of what was accepted")
+    ballast.unlink()
+    until(lambda: ended(app) == accepted, "all of it settled", seconds=60)
+    chores.step.enqueue("afterwards").get(timeout=30)
+    assert app.store.find(Filter(states=(State.FAILED,))).records == []
+    assert set(ledger.keys("E").values()) == {1}
+    assert running.stop() == 0
