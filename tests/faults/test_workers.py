@@ -38,7 +38,7 @@ def states(app: Outwork) -> Counter[State]:
 
 
 def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Ledger, workers: Workers) -> None:
-    """500 jobs; four times a worker is killed with `kill -9` at a random moment, then one of default settings ends it."""
+    """500 jobs; four times a worker is killed with `kill -9` at a random moment, then one of default settings goes on."""
     results = app.enqueue_many(chores.step.bind(f"job-{number}") for number in range(500))
     names = {result.id: f"job-{number}" for number, result in enumerate(results)}
     in_flight: Counter[str] = Counter()
@@ -149,7 +149,8 @@ def test_a_child_that_dies_fails_its_attempt_only(app: Outwork, ledger: Ledger, 
     app.enqueue_many(chores.heavy.bind(f"neighbour-{number}") for number in range(5))
     until(lambda: all_ended(app, 29), "the end of all jobs")
     assert states(app) == {State.SUCCESSFUL: 25, State.FAILED: 4}
-    for how, said in (("exit", "ended with exit code 9"), ("segv", "killed by signal 11"), ("kill", "by signal 9")):
+    ends: dict[Death, str] = {"exit": "exit code 9", "segv": "killed by signal 11", "kill": "killed by signal 9"}
+    for how, said in ends.items():
         doomed[how].refresh()
         assert said in doomed[how].errors[-1].message
         assert doomed[how].errors[-1].exception_class_path == "outwork.errors.ChildDied"

@@ -47,7 +47,7 @@ async def coroutine(key: str, seconds: float = 0.02) -> str:
 async def rude(key: str, seconds: float = 0.1) -> None:
     """Blocks the event loop that it runs on."""
     ledger.write("S", key)
-    time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+    time.sleep(seconds)
     ledger.write("E", key)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import IO, Final
 
 from support.waiting import until
@@ -60,11 +60,11 @@ class Running:
         """Its worker processes, now."""
         return [pid for pid in children_of(self.pid) if alive(pid)]
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to the supervisor."""
         self.process.send_signal(number)
 
-    def signal_all(self, number: signal.Signals) -> None:
+    def signal_all(self, number: Signals) -> None:
         """Send a signal to the supervisor and everything below it."""
         for pid in [self.pid, *self.descendants()]:
             send(pid, number)
@@ -73,9 +73,9 @@ class Running:
         """`kill -9` of everything at one moment: nothing is told, nothing is given back."""
         pids = [self.pid, *self.descendants()]
         for pid in pids:
-            send(pid, signal.SIGSTOP)  # so that nobody starts anybody, or tidies up, while the others are killed
+            send(pid, SIGSTOP)  # so that nobody starts anybody, or tidies up, while the others are killed
         for pid in {*pids, *self.descendants()}:
-            send(pid, signal.SIGKILL)
+            send(pid, SIGKILL)
         self.process.wait(PATIENCE)
         until(lambda: not any(map(alive, self._seen - {self.pid})), "the end of all processes", seconds=PATIENCE)
 
@@ -90,13 +90,13 @@ class Running:
     def stop(self, seconds: float = PATIENCE) -> int:
         """SIGTERM and wait; the exit code."""
         self.descendants()
-        self.signal(signal.SIGTERM)
+        self.signal(SIGTERM)
         return self.wait(seconds)
 
     def clean_up(self) -> None:
         """Kill whatever still lives."""
         for pid in {*self._seen, *self.descendants()}:
-            send(pid, signal.SIGKILL)
+            send(pid, SIGKILL)
         self.process.wait(PATIENCE)
 
 
@@ -152,7 +152,7 @@ def workers_in(folder: Path, broker_url: str, environ: Mapping[str, str]) -> Ite
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
-def send(pid: int, number: signal.Signals) -> None:
+def send(pid: int, number: Signals) -> None:
     """Send a signal to a process that may be gone."""
     try:
         os.kill(pid, number)
