@@ -24,7 +24,7 @@ from outwork.brokers.base import Claim, Settlement, Share
 from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.codec import encode_job
 from outwork.ids import new_job_id
-from outwork.job import Done, Job
+from outwork.job import Done, Job, Release
 
 BATCH = 200
 COLUMNS = "id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body"
@@ -44,23 +44,26 @@ broker.close()
 """
 
 
-def jobs(count: int, queue: str = "bench") -> list[Job]:
+def jobs(count: int) -> list[Job]:
     args = Raw(b'{"x":1,"y":"hello"}')
     return [
-        Job(v=1, id=new_job_id(), task="bench.add", args=args, queue=queue, created=time.time()) for _ in range(count)
+        Job(v=1, id=new_job_id(), task="bench.add", args=args, queue="bench", created=time.time()) for _ in range(count)
     ]
 
 
-def drain(broker: SQLiteBroker, queue: str = "bench") -> float:
-    """Settle and claim in batches until nothing is left; jobs a second."""
+def drain(broker: SQLiteBroker, most: int | None = None) -> float:
+    """Settle and claim in batches until nothing is left, or `most` are done; jobs a second."""
     held: list[Settlement] = []
     total = 0
     begin = time.perf_counter()
     while True:
-        answer = broker.exchange(secrets.token_hex(16), held, [Share(queue, BATCH)], BATCH, BATCH, "bench-1")
+        answer = broker.exchange(secrets.token_hex(16), held, [Share("bench", BATCH)], BATCH, BATCH, "bench-1")
         total += len(held)
-        if not answer.claimed:
-            return total / (time.perf_counter() - begin)
+        if not answer.claimed or (most is not None and total >= most):
+            rate = total / (time.perf_counter() - begin)
+            give_back = [Settlement(one.id, one.claim_id, Release()) for one in answer.claimed]
+            broker.exchange(secrets.token_hex(16), give_back, [], 0, 0, "bench-1")
+            return rate
         held = [Settlement(one.id, one.claim_id, Done(b"3")) for one in answer.claimed]
 
 
@@ -152,8 +155,8 @@ def fill(broker: SQLiteBroker, many: list[Job]) -> None:
 
 
 def crowd(broker: SQLiteBroker, finished: int, waiting: int) -> None:
-    """A million finished and a million waiting jobs, by copying rows: enqueueing and running them takes a minute."""
-    fill(broker, jobs(1000, "crowd"))
+    """So many finished and so many waiting jobs in the same queue, by copying rows: enqueueing them takes a minute."""
+    fill(broker, jobs(1))
     connection = sqlite3.connect(broker.path)
     copy = """
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
@@ -234,7 +237,7 @@ def main() -> None:
 
         broker = bench.broker()
         crowd(broker, million, million)
-        beside = [(bench.enqueue(broker, 1000), drain(broker)) for _ in range(3)]
+        beside = [(bench.enqueue(broker, 1000), drain(broker, count)) for _ in range(3)]
         show(f"enqueue of 1,000 beside {million:,} + {million:,}", max(rate for rate, _ in beside), enqueued)
         show(f"exchange beside {million:,} + {million:,}", max(rate for _, rate in beside), drained)
         for name, ask in (("counts", broker.counts), ("queues", broker.queues)):

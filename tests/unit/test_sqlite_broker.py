@@ -206,7 +206,10 @@ def test_the_mount_of_a_directory_is_found(tmp_path: Path) -> None:
     assert mount_type("/", str(tmp_path / "gone")) == ""
 
 
-def test_a_file_replaced_under_the_broker_is_opened_anew(make: Make, tmp_path: Path) -> None:
+def test_a_file_replaced_under_the_broker_is_opened_anew(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outwork.brokers.sql.sqlite_file.LOOK_AGAIN", 0.0)
     broker = make()
     put(broker, 3)
     for path in tmp_path.glob("jobs.db*"):
@@ -339,7 +342,7 @@ def test_bodies_that_nobody_can_read_are_handed_over_untouched(make: Make) -> No
     assert [one.body for one in exchange(broker, 4).claimed] == bodies
 
 
-RARE = {"queues", "counts", "workers", "lost", "cancelling", "claimed", "forget_silent", "record", "uncommon", "insert"}
+RARE = {"queues", "counts", "workers", "lost", "cancelling", "claimed", "forget_silent", "record", "uncommon"}
 """Statements that go through small tables, are asked by people, or are no whole statements."""
 
 
@@ -353,7 +356,8 @@ def test_no_statement_walks_over_jobs_or_sorts_them(make: Make, name: str) -> No
     rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * (max(numbers) if numbers else sql.count("?")))
     plan = [str(row[3]) for row in rows]
     connection.close()
-    assert not [line for line in plan if re.match(r"SCAN (outwork|[jers]\b)", line)], plan
+    scans = [line for line in plan if re.match(r"SCAN (outwork|[jers]\b)", line) and "COVERING INDEX" not in line]
+    assert not scans, plan  # a covering index in order is walked as far as LIMIT 1
     if name != "mix":  # it merges two short lists
         assert not [line for line in plan if "TEMP B-TREE FOR ORDER" in line], plan
 

@@ -32,6 +32,10 @@ VOID_LEASE: Final = -1e18
 RESERVE: Final = 8 * 1024 * 1024
 """Bytes of disk that an enqueue leaves free (at most an eighth of it), so that what is running can still be settled."""
 
+AMPLE: Final = 256 * 1024 * 1024
+LOOK_AGAIN: Final = 0.5
+"""Seconds between two looks at the file's identity, and at an ample disk: a tenth of an enqueue went into them."""
+
 NETWORK: Final = {
     0x6969: "NFS",
     0x517B: "SMB",
@@ -103,6 +107,7 @@ class FileConnection(sqlite3.Connection):
 
     inode: tuple[int, int] = (0, 0)
     serial: int = 0
+    looked_at: float = 0.0
 
 
 class SQLiteFile(Database):
@@ -116,6 +121,7 @@ class SQLiteFile(Database):
         self._sql = statements(prefix)
         self._connections = Connections(self._open, FileConnection.close)
         self._serials = itertools.count(1)
+        self._roomy_until = 0.0
 
     # ---- transactions -----------------------------------------------------------------------------------------------
 
@@ -219,7 +225,11 @@ class SQLiteFile(Database):
 
     def _usable(self, connection: FileConnection) -> bool:
         """Whether the file that it has open is still the one of that name: jobs in a deleted file are lost."""
-        return connection.inode == self._inode()
+        now = time.monotonic()
+        if now - connection.looked_at > LOOK_AGAIN:
+            connection.looked_at = now
+            return connection.inode == self._inode()
+        return True
 
     def _refuse_what_cannot_work(self) -> None:
         directory = os.path.dirname(self.path)
@@ -237,7 +247,13 @@ class SQLiteFile(Database):
             )
 
     def reserve(self, size: int) -> None:
-        if self._room() < size:
+        now = time.monotonic()
+        if now < self._roomy_until and size < AMPLE // 8:
+            return
+        room = self._room()
+        if room > AMPLE:
+            self._roomy_until = now + LOOK_AGAIN
+        if room < size:
             self.relieve()
             if self._room() + self._patiently(Role.READ, unused_bytes) < size:
                 raise BrokerFull(

@@ -1,9 +1,10 @@
 """The SQL of SQLite: `Transaction` in its words.
 
-Every call of sqlite3_step lets go of Python's lock, and while another thread runs Python code, taking it back costs up
-to the switch interval (5 ms by default). So what is hot is one statement for a whole batch, its rows going in and
-coming out as one JSON text. With rows fetched one by one and executemany it is as fast alone, and many times slower
-beside one busy thread. Floats never go through JSON: SQLite prints 15 digits only.
+Every call of sqlite3_step lets go of Python's lock. A long one always loses it to a busy thread, for up to the switch
+interval; a short one hardly ever does, since the other thread takes longer to wake. So what changes rows is one
+statement for the whole batch, its values going in as one JSON text (executemany took 2.5 times as long), and rows that
+come out are fetched plainly (as one JSON text they were no faster, alone or beside a busy thread). Floats never go
+through JSON: SQLite prints 15 digits only.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import msgspec
 from outwork import codec
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
 from outwork.brokers.sql.dialect import Change, Look, Statement, Transaction
+from outwork.brokers.sql.sqlite_statements import CHUNKS
 from outwork.job import WAITING, Moment, Record, State
 
-CHUNKS: Final = (200, 50, 10, 1)
-"""Rows in one INSERT: few texts, so that their prepared statements stay in sqlite3's cache."""
 VALUES_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of results that go into one JSON text."""
 
@@ -29,9 +29,6 @@ COMMON: Final = frozenset({State.READY, State.SUCCESSFUL})
 
 _encode = msgspec.json.Encoder().encode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
-_decode_numbers = msgspec.json.Decoder(list[int]).decode
-_decode_bodies = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_histories = msgspec.json.Decoder(list[tuple[str, int, int, int, str | None]]).decode
 _decode_mix = msgspec.json.Decoder(list[tuple[str, bool]], strict=False).decode
 _decode_looks = msgspec.json.Decoder(list[tuple[str, bool, bool, float | None]], strict=False).decode
 _decode_presence = msgspec.json.Decoder(Presence).decode
@@ -87,9 +84,9 @@ class SQLiteTransaction(Transaction):
         ]
         at = 0
         for size in CHUNKS:
-            sql = self._sql["insert"] + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * size) + " ON CONFLICT DO NOTHING"
             while len(rows) - at >= size:
-                yield Statement(sql, [value for row in rows[at : at + size] for value in row])
+                values = rows[at] if size == 1 else [value for row in rows[at : at + size] for value in row]
+                yield Statement(self._sql[f"insert {size}"], values)
                 at += size
 
     def insert(self, records: Sequence[Record]) -> None:
@@ -127,27 +124,10 @@ class SQLiteTransaction(Transaction):
 
     def take(self, queue: str, most: int, claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         heads = queue, self.now.wall, most
-        claimed = self._heads(claim_id, heads)
+        claimed = self._claimed(claim_id, "heads", *heads)
         if claimed:
             self._run("run_heads", *heads, claim_id, worker, lease_until)
             self._run("unready_heads", *heads)
-        return claimed
-
-    def _heads(self, claim_id: str, heads: tuple[str, float, int]) -> list[Claimed]:
-        try:
-            ids, bodies, histories = self._connection.execute(self._sql["heads"], heads).fetchone()
-            if bodies is None:
-                return []
-            claimed = [
-                Claimed(job_id, claim_id, bytes(body))
-                for job_id, body in zip(_decode_texts(ids), _decode_bodies(bodies), strict=True)
-            ]
-        except (ValueError, sqlite3.DataError, sqlite3.OperationalError):
-            # A body that is not JSON, or a gigabyte of them: row by row, and no body is looked into.
-            return self._claimed(claim_id, "heads_plainly", *heads)
-        if histories != "[]":
-            known = {row[0]: row for row in _decode_histories(histories)}
-            claimed = [one if one.id not in known else _with_history(one, known[one.id]) for one in claimed]
         return claimed
 
     def mix(self, queue: str, most: int, free: int) -> list[tuple[str, bool]]:
@@ -314,11 +294,6 @@ def _bytes(value: str | bytes) -> bytes:
 
 def _failures(errors: str | None) -> tuple[Any, ...]:
     return codec.decode_failures(errors) if errors else ()
-
-
-def _with_history(one: Claimed, history: tuple[str, int, int, int, str | None]) -> Claimed:
-    _, failures, crashes, misses, errors = history
-    return one._replace(failures=failures, crashes=crashes, misses=misses, errors=_failures(errors))
 
 
 def _record(row: Sequence[Any]) -> Record:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-JOB_COLUMNS: Final = "id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body"
-HEADS: Final = """
-    SELECT j.id, j.failures, j.crashes, j.misses, j.errors, j.body FROM {p}ready r CROSS JOIN {p}job j ON j.seq = r.seq
-    WHERE r.queue = ?1 AND r.solo = 0 AND (r.expires_at IS NULL OR r.expires_at > ?2)
-    ORDER BY r.rank, r.due, r.id LIMIT ?3"""
+COLUMNS: Final = "id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body"
+CHUNKS: Final = (200, 50, 10, 1)
+"""Rows in one INSERT: few texts, so that their prepared statements stay in sqlite3's cache."""
+ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 SQL: Final = {
-    "insert": f"INSERT INTO {{p}}job ({JOB_COLUMNS}) VALUES ",
+    **{
+        f"insert {size}": f"INSERT INTO {{p}}job ({COLUMNS}) VALUES {', '.join([ROW] * size)} ON CONFLICT DO NOTHING"
+        for size in CHUNKS
+    },
     # Whoever inserts holds the write lock, so the new rows are the last ones, without a gap.
     "ready_new": """
         INSERT INTO {p}ready SELECT queue, at_most_once, -priority, due, id, seq, task, expires_at FROM {p}job
@@ -43,13 +45,11 @@ SQL: Final = {
     "promoted": """
         DELETE FROM {p}scheduled WHERE (queue, due, seq) IN (
             SELECT j.queue, j.due, j.seq FROM json_each(?) v CROSS JOIN {p}job j ON j.seq = v.value)""",
-    # Three columns, each one text: ids, bodies as they are, and what is there to say of those that ran before.
-    "heads": f"""
-        SELECT json_group_array(id), '[' || group_concat(body) || ']',
-               json_group_array(json_array(id, failures, crashes, misses, errors))
-               FILTER (WHERE failures + crashes + misses > 0 OR errors IS NOT NULL)
-        FROM ({HEADS})""",
-    "heads_plainly": HEADS,
+    "heads": """
+        SELECT j.id, j.failures, j.crashes, j.misses, j.errors, j.body
+        FROM {p}ready r CROSS JOIN {p}job j ON j.seq = r.seq
+        WHERE r.queue = ?1 AND r.solo = 0 AND (r.expires_at IS NULL OR r.expires_at > ?2)
+        ORDER BY r.rank, r.due, r.id LIMIT ?3""",
     "run_heads": """
         INSERT INTO {p}running
         SELECT id, seq, queue, task, ?4, ?5, ?6, ?2, 0 FROM {p}ready
@@ -132,14 +132,17 @@ SQL: Final = {
             WHERE (?1 AND lease_until <= ?2) OR worker IN (SELECT value FROM json_each(?3)) LIMIT ?4)""",
     "expired": """
         SELECT json_group_array(id) FROM (SELECT id FROM {p}ready WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)""",
-    # The groups by a loose index scan: one seek for each, however many jobs they hold.
+    # The groups by a loose index scan: a few seeks for each, however many jobs they hold. (A row value compared with
+    # > would be shorter, but SQLite seeks by its first column only.)
     "outdated": """
         WITH RECURSIVE kind (queue, task, state) AS (
             SELECT * FROM (SELECT queue, task, state FROM {p}ended ORDER BY queue, task, state LIMIT 1)
             UNION ALL
-            SELECT e.queue, e.task, e.state FROM kind k CROSS JOIN {p}ended e ON e.seq = (
-                SELECT seq FROM {p}ended WHERE (queue, task, state) > (k.queue, k.task, k.state)
-                ORDER BY queue, task, state LIMIT 1))
+            SELECT e.queue, e.task, e.state FROM kind k CROSS JOIN {p}ended e ON e.seq = coalesce(
+                (SELECT seq FROM {p}ended WHERE queue = k.queue AND task = k.task AND state > k.state
+                 ORDER BY state LIMIT 1),
+                (SELECT seq FROM {p}ended WHERE queue = k.queue AND task > k.task ORDER BY task, state LIMIT 1),
+                (SELECT seq FROM {p}ended WHERE queue > k.queue ORDER BY queue, task, state LIMIT 1)))
         SELECT json_group_array(seq) FROM (
             SELECT e.seq FROM kind k CROSS JOIN {p}ended e
                 ON e.queue = k.queue AND e.task = k.task AND e.state = k.state AND e.prune_at <= ? LIMIT ?)""",
