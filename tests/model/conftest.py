@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-for name, examples, steps in [("normal", 120, 40), ("nightly", 5000, 80)]:
+for name, examples, steps in [("normal", 120, 40), ("nightly", 2000, 80)]:
     settings.register_profile(
         name,
         max_examples=examples,

@@ -32,5 +32,5 @@ class SQLiteMachine(BrokerMachine):
 
 
 # What fails is made small before it is shown, which takes longer than a test usually may.
-TestMemory = pytest.mark.timeout(600)(MemoryMachine.TestCase)
-TestSQLite = pytest.mark.timeout(600)(SQLiteMachine.TestCase)
+TestMemory = pytest.mark.timeout(3600)(MemoryMachine.TestCase)
+TestSQLite = pytest.mark.timeout(3600)(SQLiteMachine.TestCase)
