@@ -16,6 +16,7 @@ from outwork.brokers.sql.inotify import FileWatch
 
 SUSPICION: Final = 1.0
 """Seconds after a write to the log in which its commit is looked for: a slow disk's fsync lies between."""
+LATER_SUSPICION: Final = 0.1
 FIRST_STEP: Final = 0.00005
 STEP_GROWTH: Final = 1.25
 LONGEST_STEP: Final = 0.02
@@ -50,9 +51,11 @@ class SQLiteBell(Bell):
             if self._closed:
                 return
             self._see()
-            if self._watch is not None and self._watch.drain():
-                self._suspect_until = time.monotonic() + SUSPICION
-        self._seen = self._version()
+            written = self._watch is not None and self._watch.drain()
+        before, self._seen = self._seen, self._version()
+        if written:  # by the commit that is visible now, most likely, and perhaps by one more
+            seen = self._seen != before
+            self._suspect_until = time.monotonic() + (LATER_SUSPICION if seen else SUSPICION)
 
     def wait(self, seconds: float) -> None:
         with self._in_use:
