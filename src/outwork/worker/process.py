@@ -18,7 +18,7 @@ import msgspec
 
 from outwork import __version__
 from outwork.app import Outwork
-from outwork.errors import BrokerUnavailable, OutworkError, SettingsError
+from outwork.errors import BrokerRefused, BrokerUnavailable, OutworkError, SchemaError, SettingsError
 from outwork.loading import check_for_worker, load_app
 from outwork.settings import WorkerSettings
 from outwork.worker import logs
@@ -42,11 +42,11 @@ def main() -> int:
         check_for_worker(app)
         worker = Worker(app, _plan(app, options))
         logs.set_up(app.settings.worker.log_format, verbose=options.verbose)
-        if options.drain:
-            app.broker.queues()  # a drain of a broker that is away ends here; a plain worker waits for it
+        app.broker.queues()
     except BrokerUnavailable as error:
-        return _refuse(error, BROKER_AWAY)
-    except SettingsError as error:
+        if options.drain:
+            return _refuse(error, BROKER_AWAY)  # a plain worker waits for its broker
+    except (SettingsError, BrokerRefused, SchemaError) as error:
         return _refuse(error, USAGE)
     except OutworkError as error:
         return _refuse(error, FAILED)
