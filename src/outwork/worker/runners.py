@@ -28,6 +28,8 @@ MayStart = Callable[[Attempt, float], bool]
 
 _set_async_exception: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_NONE_PENDING: Final = ctypes.py_object()
+"""NULL, which takes a pending exception back; None would be raised."""
 
 
 class Threads:
@@ -152,7 +154,7 @@ class _Thread(threading.Thread):
                 with self._guard:  # nobody stops this attempt from here on
                     self.attempt = None
                     if attempt.stop_reason is not None:
-                        _set_async_exception(self.ident or 0, None)
+                        _set_async_exception(self.ident or 0, _NONE_PENDING)
                 return outcome
             except BaseException as error:  # noqa: BLE001 - only a stop is raised here, once
                 if outcome is None:
