@@ -20,7 +20,7 @@ lint: $(VENV)/.test ## format, lint, types
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 quick: $(VENV)/.test
 	$(BIN)/pytest -q -n $(WORKERS) tests/shape tests/unit tests/conformance -k "not Redis and not Postgre and not MySQL and not Rabbit"

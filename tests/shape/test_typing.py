@@ -36,7 +36,7 @@ def by_mypy(name: str) -> set[int]:
 
 def by_pyright(name: str) -> set[int]:
     """The lines of a file at which pyright reports an error."""
-    report = json.loads(run("pyright", "--outputjson", f"{FOLDER}/{name}"))
+    report = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson", f"{FOLDER}/{name}"))
     return {one["range"]["start"]["line"] + 1 for one in report["generalDiagnostics"] if one["severity"] == "error"}
 
 
