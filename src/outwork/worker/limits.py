@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic
 from typing import Final
@@ -15,15 +15,28 @@ from outwork.worker.runners import StopReason
 
 PATIENCE: Final = 10.0
 """Seconds that a stopped task has to end before it is given up."""
+WATCHED: Final = 1000
+"""So many attempts are watched before those that have ended are looked for and forgotten."""
 
 
 class Limits:
-    """Stops attempts whose time is over, and gives up those that take no notice. Its thread starts with the first."""
+    """Stops attempts whose time is over, and gives up those that take no notice. Its thread starts with the first.
 
-    def __init__(self, stop: Callable[[Attempt, StopReason], bool], give_up: Callable[[Attempt], None]) -> None:
+    `in_hand` says whether an attempt may still run: with a limit of an hour, one that ended in a millisecond must not
+    be kept for that hour.
+    """
+
+    def __init__(
+        self,
+        stop: Callable[[Attempt, StopReason], bool],
+        give_up: Callable[[Attempt], None],
+        in_hand: Callable[[Attempt], bool],
+    ) -> None:
         self._stop = stop
         self._give_up = give_up
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._in_hand = in_hand
+        self._most = WATCHED
+        self._heap: list[tuple[float, int, Attempt, Callable[[], None]]] = []
         self._order = count()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -31,12 +44,12 @@ class Limits:
 
     def watch(self, attempt: Attempt, seconds: float) -> None:
         """An attempt with a time limit starts now."""
-        self._at(seconds, lambda: self._expire(attempt, seconds))
+        self._at(seconds, attempt, lambda: self._expire(attempt, seconds))
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
         """Stop an attempt now, for another reason; it is given up as well when it does not end."""
         if self._stop(attempt, reason):
-            self._at(PATIENCE, lambda: self._give_up(attempt))
+            self._at(PATIENCE, attempt, lambda: self._give_up(attempt))
 
     def close(self) -> None:
         """End the thread."""
@@ -49,13 +62,19 @@ class Limits:
     def _expire(self, attempt: Attempt, seconds: float) -> None:
         self.stop(attempt, TimeLimitExceeded(f"ran longer than its timeout of {seconds:g} s"))
 
-    def _at(self, seconds: float, act: Callable[[], None]) -> None:
+    def _at(self, seconds: float, attempt: Attempt, act: Callable[[], None]) -> None:
         with self._changed:
-            heappush(self._heap, (monotonic() + seconds, next(self._order), act))
+            if len(self._heap) >= self._most:
+                self._heap = [entry for entry in self._heap if self._in_hand(entry[2])]
+                heapify(self._heap)
+                self._most = max(WATCHED, 2 * len(self._heap))
+            entry = (monotonic() + seconds, next(self._order), attempt, act)
+            heappush(self._heap, entry)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="outwork-limits", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if self._heap[0] is entry:
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
@@ -64,5 +83,5 @@ class Limits:
                     self._changed.wait(self._heap[0][0] - monotonic() if self._heap else None)
                 if self._closed:
                     return
-                act = heappop(self._heap)[2]
+                act = heappop(self._heap)[3]
             act()

@@ -95,7 +95,7 @@ class Worker:
         self._loop = Loop(self.slots, self._may_start)
         hello = Hello(plan.options, self.id, os.getpid(), plan.log_format)
         self._children = Children(plan.children or default_children(), self.slots, self._may_start, hello)
-        self._limits = Limits(self._stop_attempt, self._give_up)
+        self._limits = Limits(self._stop_attempt, self._give_up, self._in_hand)
         self._life = LifeLock(self.id)
         self._keeper = Keeper(self.broker, self._claims, self._presence, self._on_extended, self._on_tended)
         self._journal = Journal()
@@ -397,6 +397,10 @@ class Worker:
 
     def _stop_attempt(self, attempt: Attempt, reason: BaseException | Cancelled | Release) -> bool:
         return any(runner.stop(attempt, reason) for runner in (self._threads, self._loop, self._children))
+
+    def _in_hand(self, attempt: Attempt) -> bool:
+        """Whether an attempt may still run; one that was told to stop may run on after its job is out of our hands."""
+        return attempt.stop_reason is not None or self._hand.get(attempt.claimed.id) is attempt
 
     def _give_up(self, attempt: Attempt) -> None:
         """A task that was stopped takes no notice: settle it, and let the process end when its other jobs have."""
