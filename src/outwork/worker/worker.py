@@ -16,6 +16,7 @@ import os
 import random
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from time import monotonic, time
@@ -102,6 +103,7 @@ class Worker:
         self._hand: dict[str, Attempt] = {}
         self._unsettled: list[Ended] = []
         self._queues: tuple[str, ...] = self._named_queues()
+        self._listened = self._queues
         self._turn = 0
         self._open_claim: str | None = None
         self._renewed_at = 0.0
@@ -179,7 +181,7 @@ class Worker:
         self._wait_for_stopped()
         stuck = bool(self._threads.running())
         self._settle_all(5.0)
-        self._unsettled += [self._cut_short(attempt) for attempt in self._hand.values()]
+        self._unsettled += [self._cut_short(attempt) for attempt in list(self._hand.values())]
         self._settle_all(5.0)
         self._keeper.close()
         try:
@@ -253,7 +255,7 @@ class Worker:
         settlements = [Settlement(one.claimed.id, one.claimed.claim_id, one.outcome) for one in pending]
         room = 0 if self._stopping or self._closed else self._room()
         free = max(0, self.slots.free - len(self.slots.backlog))
-        shares = self._shares(room) if room else []
+        shares = self._shares(room, pending) if room else []
         claim_id = self._open_claim or new_claim_id()
         self._open_claim = claim_id
         began = monotonic()
@@ -317,7 +319,17 @@ class Worker:
         if room:
             self._may_be_work = len(answer.claimed) >= room or answer.next_due == 0
             if not self._may_be_work:
-                self._armed.set()
+                self._listen_on()
+
+    def _listen_on(self) -> None:
+        """Let the listener sleep until there is something that could be claimed. With no free slot, or with every queue
+        at its limit, that is when an attempt ends; what is ready meanwhile would only wake it again and again."""
+        held = self._held(())
+        limits = self.plan.queues
+        listened = tuple(q for q in self._queues if (most := limits.get(q)) is None or held[q] < most)
+        if listened and self.slots.free > 0:
+            self._listened = listened
+            self._armed.set()
 
     # ---- how much to claim ------------------------------------------------------------------------------------------
 
@@ -329,8 +341,9 @@ class Worker:
             prefetch = int(slots.total * PREFETCH_SECONDS / max(self._mean, 1e-6))
         return max(0, min(slots.free + prefetch, BATCH) - len(slots.backlog))
 
-    def _shares(self, room: int) -> list[Share]:
-        """The queues in the order of their turn: each is the first once in a round."""
+    def _shares(self, room: int, settling: Iterable[Ended]) -> list[Share]:
+        """The queues in the order of their turn: each is the first once in a round. What is settled in the same
+        exchange makes room in its queue."""
         names = self._queues
         if len(names) > 1:
             self._turn = (self._turn + 1) % len(names)
@@ -338,11 +351,17 @@ class Worker:
         limits = self.plan.queues
         if not any(limits.values()):
             return [Share(name, room) for name in names]
-        held = dict.fromkeys(names, 0)
-        for attempt in self._hand.values():
-            held[attempt.job.queue] = held.get(attempt.job.queue, 0) + 1
+        held = self._held(settling)
         most = {name: room if (limit := limits.get(name)) is None else max(0, limit - held[name]) for name in names}
         return [Share(name, min(room, most[name])) for name in names if most[name]]
+
+    def _held(self, settling: Iterable[Ended]) -> Counter[str]:
+        """How many jobs of each queue are in hand, without those that are being settled; counted only if it matters."""
+        if not any(self.plan.queues.values()):
+            return Counter()
+        ends = {(one.claimed.id, one.claimed.claim_id) for one in settling}
+        hand = list(self._hand.values())
+        return Counter(one.job.queue for one in hand if (one.claimed.id, one.claimed.claim_id) not in ends)
 
     def _give_back_late(self) -> None:
         """A long task holds nothing back: prefetched jobs that waited too long go back to their old place."""
@@ -466,7 +485,7 @@ class Worker:
             if self._closed:
                 return
             try:
-                self.broker.wait(self._queues, LISTEN_SECONDS)
+                self.broker.wait(self._listened, LISTEN_SECONDS)
             except Exception as error:  # noqa: BLE001 - the exchange that follows meets and reports it
                 logger.debug("listening failed: %s", error)
                 threading.Event().wait(random.random())
