@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import RLock
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outwork import codec
 from outwork.brokers import open_broker
 from outwork.brokers.base import Broker, Store
 from outwork.brokers.memory import MemoryBroker
 from outwork.errors import (
-    DuplicateTask,
     JobNotFound,
     PartlyEnqueued,
     ResultTimeout,
@@ -25,36 +23,25 @@ from outwork.errors import (
     Unsupported,
 )
 from outwork.immediate import arun_here, run_here
-from outwork.job import DEFAULT_QUEUE, Job, Record, State, Terms
+from outwork.job import Job, Record, State, Terms
+from outwork.registry import Registry
 from outwork.result import TaskResult
-from outwork.retry import Retry
 from outwork.settings import Settings, load
-from outwork.task import (
-    UNSET,
-    AsyncTask,
-    Call,
-    ContextDecorator,
-    Delivery,
-    Duration,
-    Executor,
-    PlainDecorator,
-    Task,
-    Unset,
-    make_options,
-    make_task,
-)
+from outwork.task import Call, Task
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from outwork.flusher import Flusher
     from outwork.waiter import Waiter
+    from outwork.worker.embedded import EmbeddedWorker
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 BATCH: Final = 1000
 
 
-class Outwork:
+class Outwork(Registry):
     """An application's tasks and where they run.
 
     `broker_url` says where: nothing (`immediate:`: in the caller), `sqlite:///tasks.db`, ... ; `broker` names a class
@@ -73,6 +60,7 @@ class Outwork:
         queues: Iterable[str] | None = None,
         max_payload: int | None = None,
     ) -> None:
+        super().__init__()
         self._arguments: dict[str, object] = {
             "broker_url": broker_url,
             "broker": broker if isinstance(broker, str) else None,
@@ -83,116 +71,13 @@ class Outwork:
         self._framework: dict[str, object] = {}
         self._command_line: dict[str, object] = {}
         self._config = None if config is None else Path(config)
-        self._is_default = False
+        self.is_default = False
+        self._worker: EmbeddedWorker | None = None
+        self._in_child = False
         self._lock = RLock()
-        self._tasks: dict[str, Task[Any, Any]] = {}
         self._settings: Settings | None = None
         self._origins: Mapping[str, str] = {}
         self._broker = broker if isinstance(broker, Broker) else None
-
-    # ---- declaring --------------------------------------------------------------------------------------------------
-
-    @overload
-    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = ...,
-        queue_name: str = ...,
-        priority: int = ...,
-        retry: Retry | None = ...,
-        timeout: Duration | None = ...,
-        keep_result: Duration | None = ...,
-        expires: Duration | None = ...,
-        max_crashes: int = ...,
-        delivery: Delivery = ...,
-        executor: Executor | None = ...,
-        takes_context: Literal[False] = ...,
-    ) -> PlainDecorator: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = ...,
-        queue_name: str = ...,
-        priority: int = ...,
-        retry: Retry | None = ...,
-        timeout: Duration | None = ...,
-        keep_result: Duration | None = ...,
-        expires: Duration | None = ...,
-        max_crashes: int = ...,
-        delivery: Delivery = ...,
-        executor: Executor | None = ...,
-        takes_context: Literal[True],
-    ) -> ContextDecorator: ...
-    def task(
-        self,
-        fn: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue_name: str = DEFAULT_QUEUE,
-        priority: int = 0,
-        retry: Retry | Unset | None = UNSET,
-        timeout: Duration | None = None,
-        keep_result: Duration | None = None,
-        expires: Duration | None = None,
-        max_crashes: int = 3,
-        delivery: Delivery = "at_least_once",
-        executor: Executor | None = None,
-        takes_context: bool = False,
-    ) -> Any:
-        """Declare a task: bare, or with options. Needs no broker and no settings.
-
-        - name: how jobs name it; by default `module.qualname`. Unique in the application
-        - queue_name, priority (-100..100, larger first): where its jobs wait
-        - retry: what happens when it raises; by default 10 attempts in about 1.7 hours, None for one attempt
-        - timeout: how long one attempt may run
-        - keep_result: how long the result is kept (0: not at all)
-        - expires: how long a job may wait after it is due before it is not worth starting
-        - max_crashes: how often its worker may die before the job ends FAILED
-        - delivery: "at_most_once": never started twice, even after a crash
-        - executor: "process" for code that holds the interpreter's lock for seconds, or must be isolated
-        - takes_context: the first parameter, `context`, is the job's TaskContext
-
-        Raises DeclarationError, DuplicateTask.
-        """
-        options = make_options(
-            queue_name=queue_name,
-            priority=priority,
-            retry=retry,
-            timeout=timeout,
-            keep_result=keep_result,
-            expires=expires,
-            max_crashes=max_crashes,
-            delivery=delivery,
-            executor=executor,
-            takes_context=takes_context,
-        )
-
-        def declare(fn: Callable[..., Any]) -> Task[Any, Any]:
-            return self._register(make_task(self, fn, name, options))
-
-        return declare if fn is None else declare(fn)
-
-    def _register(self, task: Task[Any, Any]) -> Task[Any, Any]:
-        known = self._tasks.get(task.name)
-        if known is not None and _origin(known) != _origin(task):
-            raise DuplicateTask(
-                f"two tasks are named {task.name!r}: {known.source} and {task.source}. Give one of them a name=..."
-            )
-        self._tasks[task.name] = task
-        return task
-
-    @property
-    def tasks(self) -> Mapping[str, Task[Any, Any]]:
-        """The declared tasks by name."""
-        return MappingProxyType(self._tasks)
 
     @cached_property
     def _flusher(self) -> Flusher:
@@ -221,7 +106,7 @@ class Outwork:
 
     def read_surroundings(self) -> None:
         """Read the environment and the current directory's configuration file, too: for the default application."""
-        self._is_default = True
+        self.is_default = True
 
     def _before_use(self, what: str) -> None:
         if self._broker is not None and self._settings is not None:
@@ -246,9 +131,9 @@ class Outwork:
                     arguments=self._arguments,
                     framework=self._framework,
                     command_line=self._command_line,
-                    environ=os.environ if self._is_default else None,
+                    environ=os.environ if self.is_default else None,
                     config_file=self._config,
-                    read_file=self._is_default,
+                    read_file=self.is_default,
                 )
             return self._settings
 
@@ -279,8 +164,38 @@ class Outwork:
             raise Unsupported(f"{broker.url} keeps no results: jobs cannot be looked up there. Use another broker")
         return broker
 
+    def start_worker(self, loop: AbstractEventLoop | None = None) -> None:
+        """Start the embedded worker in this process, if the broker wants one and this process serves requests.
+
+        `loop`: an event loop that runs, on which async tasks are to run. Called for every request: does nothing if
+        the worker runs already, or the jobs run elsewhere.
+        """
+        if self._worker is not None and self._worker.alive:
+            return
+        broker = self.broker
+        if broker.runs_in != "embedded" or self._in_child:
+            return
+        from outwork.worker.embedded import EmbeddedWorker, serves_here
+
+        with self._lock:
+            if (self._worker is None or not self._worker.alive) and serves_here():
+                self._worker = EmbeddedWorker(self, loop)
+
+    def stop_worker(self) -> None:
+        """Drain the embedded worker for five seconds, give the rest back, and end it."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+
+    def become_child(self) -> None:
+        """This process only runs tasks for another one (a child with `executor="process"`)."""
+        self._in_child = True
+
     def close(self) -> None:
-        """Send what waits and close the connections. Using the application again opens them again."""
+        """Stop the embedded worker, send what waits and close the connections. Using the application again opens them
+        again."""
+        self.stop_worker()
         if "_flusher" in self.__dict__:
             self._flusher.close()
         with self._lock:
@@ -299,6 +214,8 @@ class Outwork:
         [refusal] = broker.enqueue([job])
         if refusal is not None:
             raise refusal
+        if broker.runs_in == "embedded":
+            self.start_worker()
         return self._result(call, job)
 
     async def aenqueue(self, call: Call[R], /) -> TaskResult[R]:
@@ -308,6 +225,8 @@ class Outwork:
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             return self._result(call, job, await arun_here(broker, job, self._tasks))
         await self._flusher.enqueue(job)
+        if broker.runs_in == "embedded":
+            self.start_worker()
         return self._result(call, job)
 
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
@@ -347,6 +266,8 @@ class Outwork:
             accepted += [job.id for job, answer in zip(jobs, answers, strict=True) if answer is None]
             message = f"{len(refused)} jobs were refused, the first because: {refused[0][1]}"
             raise PartlyEnqueued(message, accepted, refused)
+        if broker.runs_in == "embedded":
+            self.start_worker()
         return [self._result(call, job) for call, job in zip(batch, jobs, strict=True)]
 
     def _admit(self, task: Task[..., Any]) -> Broker:
@@ -354,8 +275,13 @@ class Outwork:
         broker = self._broker or self._open()
         options = task.options
         can = broker.capabilities
-        if can.shared:
+        if can.shared or broker.embedding.isolated or options.executor == "process":
             task.check_reachable()
+        if self._in_child and not can.shared:
+            raise Unsupported(
+                f"{task.name}: a task that runs in a child process cannot enqueue on {broker.url}, whose jobs are in "
+                "its parent's memory. Use a broker that processes share, for example sqlite:///tasks.db?embedded=true"
+            )
         if (options.delay or options.due) and not can.defer:
             raise Unsupported(
                 f"{task.name}: run_after cannot be kept by {broker.url}, which has no place for jobs to wait. Set "
@@ -449,11 +375,6 @@ class Outwork:
                 f"Start one:  outwork worker --queues {record.queue}"
             )
         return ResultTimeout(text)
-
-
-def _origin(task: Task[Any, Any]) -> tuple[str, str]:
-    """Where a task comes from: the same function declared again (a reloaded module) is not a second one."""
-    return task.fn.__module__, task.fn.__qualname__
 
 
 default_app: Final = Outwork()

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -60,6 +60,18 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     transactional: bool = False
     push: bool = True
     shared: bool = True
+
+
+class Embedding(Struct, frozen=True, kw_only=True):
+    """How the worker inside the enqueueing process works, where `runs_in` is "embedded". None: as the settings say.
+
+    `isolated`: tasks that name no executor run in child processes (`process:`).
+    """
+
+    concurrency: int | None = None
+    threads: int | None = None
+    children: int | None = None
+    isolated: bool = False
 
 
 class Share(NamedTuple):
@@ -158,8 +170,9 @@ class Tended(Struct, frozen=True, kw_only=True):
 class Broker(ABC):
     """Where jobs wait."""
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: Capabilities
     runs_in: RunsIn = "elsewhere"
+    embedding: Embedding = Embedding()
     url: str
     """The URL without its password, as it may be shown."""
     terms: Terms

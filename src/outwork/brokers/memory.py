@@ -26,6 +26,7 @@ from outwork.brokers.base import (
     Claim,
     Claimed,
     Count,
+    Embedding,
     Exchanged,
     Extended,
     Filter,
@@ -59,10 +60,20 @@ class MemoryBroker(Broker, Store):
 
     capabilities = Capabilities(durable=False, server_crash=False, transactional=False, shared=False)
 
-    def __init__(self, url: str = "memory:", terms: Terms | None = None, *, kept: int = KEPT) -> None:
+    def __init__(
+        self,
+        url: str = "memory:",
+        terms: Terms | None = None,
+        *,
+        kept: int = KEPT,
+        embedding: Embedding | None = None,
+    ) -> None:
         self.url = url
         self.scheme = url.partition(":")[0]
         self.runs_in = RUNS_IN[self.scheme]
+        if self.runs_in == "caller":
+            self.capabilities = replace(self.capabilities, defer=False)
+        self.embedding = embedding or Embedding(isolated=self.scheme == "process")
         self.terms = terms or Terms()
         self._kept = kept
         self._changed = Condition()
@@ -82,11 +93,16 @@ class MemoryBroker(Broker, Store):
         parts = BrokerURL(url if ":" in url else f"{url}:")
         chosen = parts.terms(terms or Terms())
         kept = parts.option("kept", number, KEPT)
-        if parts.scheme in ("thread", "process"):
-            for name in ("concurrency", "threads", "children"):  # read by the embedded worker
-                parts.option(name, number, 0)
+        embedding: Embedding | None = None
+        if RUNS_IN[parts.scheme] == "embedded":
+            embedding = Embedding(
+                concurrency=parts.option("concurrency", number, 0) or None,
+                threads=parts.option("threads", number, 0) or None,
+                children=parts.option("children", number, 0) or None,
+                isolated=parts.scheme == "process",
+            )
         parts.done()
-        return cls(parts.shown, chosen, kept=kept)
+        return cls(parts.shown, chosen, kept=kept, embedding=embedding)
 
     # ---- the six verbs ----------------------------------------------------------------------------------------------
 

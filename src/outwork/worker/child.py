@@ -61,6 +61,7 @@ def main(fd: int) -> int:
         except OutworkError as error:
             pipe.send(parent, msgspec.msgpack.encode(Welcome(str(error))))
             return 2
+        app.become_child()
         pipe.send(parent, msgspec.msgpack.encode(Welcome()))
         decode = msgspec.msgpack.Decoder(Claimed).decode
         while (frame := pipe.receive(parent)) is not None:

@@ -179,15 +179,16 @@ class _Thread(threading.Thread):
 
 
 class Loop:
-    """Runs attempts of coroutine functions on one event loop, on a thread that is made when it is needed."""
+    """Runs attempts of coroutine functions on one event loop: `loop`, an application's own that runs already, or one on
+    a thread that is made when it is needed."""
 
-    def __init__(self, slots: Slots, may_start: MayStart) -> None:
+    def __init__(self, slots: Slots, may_start: MayStart, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._slots = slots
         self._may_start = may_start
         self._queue: deque[Attempt] = deque()
         self._tasks: dict[Attempt, asyncio.Task[None]] = {}
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         self._thread: threading.Thread | None = None
         self._pumping = False
 

@@ -17,6 +17,7 @@ import random
 import socket
 import threading
 from collections import Counter
+from asyncio import AbstractEventLoop
 from collections.abc import Iterable
 from itertools import chain
 from time import monotonic, time
@@ -58,7 +59,8 @@ OUTAGE_LINE_EVERY: Final = 60.0
 
 class Plan(Struct, frozen=True, kw_only=True):
     """How a worker works. `queues` maps a name to how many of its jobs may run here at once (None: no limit of its
-    own); empty means every queue that the tasks or settings name, and those that the broker knows."""
+    own); empty means every queue that the tasks or settings name, and those that the broker knows. `embedded`: inside a
+    process that is not the worker's to end. `isolated`: tasks that name no executor run in child processes."""
 
     queues: dict[str, int | None] = {}
     concurrency: int = 20
@@ -66,6 +68,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     children: int | None = None
     grace: float = 25.0
     drain: bool = False
+    embedded: bool = False
+    isolated: bool = False
     log_format: str = "text"
     options: WorkerOptions = WorkerOptions()
 
@@ -84,7 +88,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 class Worker:
     """Runs the jobs of an application until it is stopped, or until the queues are drained."""
 
-    def __init__(self, app: Outwork, plan: Plan) -> None:
+    def __init__(self, app: Outwork, plan: Plan, loop: AbstractEventLoop | None = None) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_claim_id()[:8]}"
         self.app = app
         self.plan = plan
@@ -93,7 +97,7 @@ class Worker:
         self.bell = Bell()
         self.slots = Slots(plan.concurrency, self._runner_of, self.bell)
         self._threads = Threads(plan.threads or plan.concurrency, self.slots, self._may_start)
-        self._loop = Loop(self.slots, self._may_start)
+        self._loop = Loop(self.slots, self._may_start, loop)
         hello = Hello(plan.options, self.id, os.getpid(), plan.log_format)
         self._children = Children(plan.children or default_children(), self.slots, self._may_start, hello)
         self._limits = Limits(self._stop_attempt, self._give_up, self._in_hand)
@@ -396,10 +400,10 @@ class Worker:
     # ---- running ----------------------------------------------------------------------------------------------------
 
     def _runner_of(self, attempt: Attempt) -> Runner:
-        task = attempt.task
-        if task.options.executor == "process":
+        executor = attempt.task.options.executor
+        if executor == "process" or (executor is None and self.plan.isolated):
             return self._children
-        return self._loop if task.is_async and task.options.executor is None else self._threads
+        return self._loop if attempt.task.is_async and executor is None else self._threads
 
     def _may_start(self, attempt: Attempt, now: float) -> bool:
         """Whether the lease still holds: a process that was frozen must not start what others have by now."""
@@ -410,7 +414,7 @@ class Worker:
         ):
             return False
         limit = attempt.task.options.timeout
-        if limit is not None and attempt.task.options.executor != "process":
+        if limit is not None and self._runner_of(attempt) is not self._children:
             self._limits.watch(attempt, limit)
         return True
 
@@ -430,13 +434,11 @@ class Worker:
             reason if isinstance(reason, BaseException) else RuntimeError("it could not be stopped")
         )
         self.slots.abandon(attempt, outcome)
-        logger.error(
-            "task %s (job %s) goes on although it was stopped: its slot is lost, and this process ends when its other "
-            "jobs have ended",
-            attempt.job.task,
-            attempt.job.id,
-        )
-        self._recycle = self._stopping = True
+        text = "task %s (job %s) goes on although it was stopped: its slot is lost, and this process %s"
+        end = "keeps its other slots" if self.plan.embedded else "ends when its other jobs have ended"
+        logger.error(text, attempt.job.task, attempt.job.id, end)
+        if not self.plan.embedded:
+            self._recycle = self._stopping = True
         self.bell.ring()
 
     # ---- what the keeper asks and tells -----------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""The tasks of an application, and the decorator that declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from outwork.errors import DuplicateTask
+from outwork.job import DEFAULT_QUEUE
+from outwork.retry import Retry
+from outwork.task import (
+    UNSET,
+    Application,
+    AsyncTask,
+    ContextDecorator,
+    Delivery,
+    Duration,
+    Executor,
+    PlainDecorator,
+    Task,
+    Unset,
+    make_options,
+    make_task,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Registry(Application):
+    """The part of an application that tasks are declared on. It needs no broker and no settings."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[Any, Any]] = {}
+
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        queue_name: str = ...,
+        priority: int = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+        keep_result: Duration | None = ...,
+        expires: Duration | None = ...,
+        max_crashes: int = ...,
+        delivery: Delivery = ...,
+        executor: Executor | None = ...,
+        takes_context: Literal[False] = ...,
+    ) -> PlainDecorator: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        queue_name: str = ...,
+        priority: int = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+        keep_result: Duration | None = ...,
+        expires: Duration | None = ...,
+        max_crashes: int = ...,
+        delivery: Delivery = ...,
+        executor: Executor | None = ...,
+        takes_context: Literal[True],
+    ) -> ContextDecorator: ...
+    def task(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue_name: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        retry: Retry | Unset | None = UNSET,
+        timeout: Duration | None = None,
+        keep_result: Duration | None = None,
+        expires: Duration | None = None,
+        max_crashes: int = 3,
+        delivery: Delivery = "at_least_once",
+        executor: Executor | None = None,
+        takes_context: bool = False,
+    ) -> Any:
+        """Declare a task: bare, or with options. Needs no broker and no settings.
+
+        - name: how jobs name it; by default `module.qualname`. Unique in the application
+        - queue_name, priority (-100..100, larger first): where its jobs wait
+        - retry: what happens when it raises; by default 10 attempts in about 1.7 hours, None for one attempt
+        - timeout: how long one attempt may run
+        - keep_result: how long the result is kept (0: not at all)
+        - expires: how long a job may wait after it is due before it is not worth starting
+        - max_crashes: how often its worker may die before the job ends FAILED
+        - delivery: "at_most_once": never started twice, even after a crash
+        - executor: "process" for code that holds the interpreter's lock for seconds, or must be isolated
+        - takes_context: the first parameter, `context`, is the job's TaskContext
+
+        Raises DeclarationError, DuplicateTask.
+        """
+        options = make_options(
+            queue_name=queue_name,
+            priority=priority,
+            retry=retry,
+            timeout=timeout,
+            keep_result=keep_result,
+            expires=expires,
+            max_crashes=max_crashes,
+            delivery=delivery,
+            executor=executor,
+            takes_context=takes_context,
+        )
+
+        def declare(fn: Callable[..., Any]) -> Task[Any, Any]:
+            return self._register(make_task(self, fn, name, options))
+
+        return declare if fn is None else declare(fn)
+
+    def _register(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        known = self._tasks.get(task.name)
+        if known is not None and _origin(known) != _origin(task):
+            raise DuplicateTask(
+                f"two tasks are named {task.name!r}: {known.source} and {task.source}. Give one of them a name=..."
+            )
+        self._tasks[task.name] = task
+        return task
+
+    @property
+    def tasks(self) -> Mapping[str, Task[Any, Any]]:
+        """The declared tasks by name."""
+        return MappingProxyType(self._tasks)
+
+
+def _origin(task: Task[Any, Any]) -> tuple[str, str]:
+    """Where a task comes from: the same function declared again (a reloaded module) is not a second one."""
+    return task.fn.__module__, task.fn.__qualname__
