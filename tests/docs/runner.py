@@ -1,0 +1,215 @@
+"""Runs what a page of the documentation shows, in a directory of its own, and compares what is said.
+
+- a `python` or `toml` block that begins with `# tasks.py` is that file (`# tasks.py, continued`: the end of it); any
+  other `python` block is a program, which must end well
+- a `console` block is a session: `$ command`, then what it prints. `$ python` is followed by `>>>` lines. `$ outwork
+  worker` without `--drain` goes on running; the block that has its `^C` goes on with what it says. `…` stands for
+  anything, within a line or for a whole one
+- ids, times, lengths of time, versions and the directory may differ
+
+Nothing else is run, and no other language may be used but `text`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+FENCE: Final = re.compile(r"^( *)```(?!\{)(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+FILE: Final = re.compile(r"# ([\w./]+\.(?:py|toml))(, continued)?\n")
+LANGUAGES: Final = {"python", "toml", "console", "text"}
+NOT_RUN: Final = ("pip install", "git clone", "cd ", "make")
+"""Commands whose effect is there already, or that other tests run."""
+HOME: Final = "/home/ada/shop"
+PATIENCE: Final = 20.0
+
+VARYING: Final = (
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "<id>"),
+    (r"[\w.]+-\d+-[0-9a-f]{8}\b", "<worker>"),
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?", "<moment>"),
+    (r"\b\d\d:\d\d:\d\d\b", "<time>"),
+    (r"\b\d+(\.\d+)? ?(ms|s|m|h|d)\b( \d+(m|s|h)\b)?", "<length>"),
+    (r"outwork \d+\.\d+\.\d+", "outwork <version>"),
+    (r" +", " "),
+    (r"-{2,}", "--"),
+)
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The code blocks of a page."""
+    text = page.read_text()
+    for found in FENCE.finditer(text):
+        indent, language, body = found.groups()
+        lines = "".join(line.removeprefix(indent) for line in body.splitlines(keepends=True))
+        yield Block(language, lines, text.count("\n", 0, found.start()) + 1)
+
+
+def plain(text: str, folder: Path) -> str:
+    """The text without what may differ from one run to the next."""
+    text = text.replace(str(folder), HOME)
+    for pattern, word in VARYING:
+        text = re.sub(pattern, word, text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def fits(expected: str, said: str, folder: Path) -> bool:
+    pattern = re.escape(plain(expected, folder)).replace("…\\\n", "…").replace("…", "(?s:.*)")
+    return re.fullmatch(pattern, plain(said, folder)) is not None
+
+
+class Session:
+    """A directory in which the blocks of a page are run in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTWORK_")}
+        tools = f"{Path(sys.executable).parent}:{kept['PATH']}"
+        self._environment = kept | {"PATH": tools, "TZ": "UTC", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+        self._code = 0
+        self._said = ""
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._log = folder.parent / f"{folder.name}.log"
+        self._read = 0
+
+    def run(self, block: Block) -> None:
+        """Run a block; AssertionError says what differs."""
+        assert block.language in LANGUAGES, f"a block of {block.language or 'no language'} cannot be run"
+        if block.language == "console":
+            self._converse(block.text)
+        elif named := FILE.match(block.text):
+            path = self.folder / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a" if named[2] else "w") as file:
+                file.write(block.text[named.end() :])
+        elif block.language == "python":
+            self._run(sys.executable, "-c", block.text)
+            assert self._code == 0, self._said
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.wait()
+
+    # ---- console ----------------------------------------------------------------------------------------------------
+
+    def _converse(self, text: str) -> None:
+        command = ""
+        expected: list[str] = []
+        for line in [*text.splitlines(), "$"]:
+            if not line.startswith("$"):
+                expected.append(line)
+                continue
+            self._exchange(command, "\n".join(expected))
+            command, expected = line[1:].partition("  #")[0].strip(), []
+
+    def _exchange(self, command: str, expected: str) -> None:
+        if not command:
+            self._follow(expected)
+        elif command.startswith("outwork worker") and "--drain" not in command:
+            self._start(command)
+            self._follow(expected)
+        elif command == "python":
+            self._interact(expected)
+        elif command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            self._environment[name] = value
+        elif command == "echo $?":
+            assert expected == str(self._code), f"the exit code is {self._code}"
+        elif not command.startswith(NOT_RUN):
+            self._run("bash", "-c", command)
+            assert fits(expected, self._said, self.folder), f"$ {command}\n{self._said}\nexpected:\n{expected}"
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self._code, self._said = done.returncode, done.stdout
+
+    # ---- a worker that goes on --------------------------------------------------------------------------------------
+
+    def _start(self, command: str) -> None:
+        with self._log.open("ab") as log:
+            self._read = log.tell()
+            self._worker = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _follow(self, expected: str) -> None:
+        """What the worker says, up to its `^C` and after it."""
+        before, stop, after = expected.partition("^C")
+        self._await(before)
+        if stop:
+            assert self._worker is not None, "no worker is running"
+            self._worker.send_signal(signal.SIGINT)
+            self._code = self._worker.wait(PATIENCE)
+            self._await(after)
+
+    def _await(self, expected: str) -> None:
+        if not expected.strip():
+            return
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            said = self._log.read_bytes()[self._read :].decode()
+            if said.endswith("\n") and fits(expected, said, self.folder):
+                self._read += len(said.encode())
+                return
+            assert time.monotonic() < deadline, f"the worker said:\n{said}\nexpected:\n{expected}"
+            with suppress(subprocess.TimeoutExpired):
+                assert self._worker is not None, "no worker is running"
+                self._worker.wait(0.05)
+
+    # ---- python -----------------------------------------------------------------------------------------------------
+
+    def _interact(self, text: str) -> None:
+        """A session of the interpreter: every `>>>` and what it prints."""
+        statements = re.split(r"^>>> ?", text, flags=re.MULTILINE)[1:]
+        sources: list[str] = []
+        expected: list[str] = []
+        for statement in statements:
+            first, *rest = statement.splitlines()
+            more = [line for line in rest if line.startswith("...")]
+            sources.append("\n".join([first, *(line[4:] for line in more)]))
+            expected.append("\n".join(rest[len(more) :]))
+        program = INTERPRETER.replace("SOURCES", repr(sources))
+        self._run(sys.executable, "-c", program)
+        answers = self._said.split("\0")[1:]
+        for source, wanted, said in zip(sources, expected, answers, strict=True):
+            assert fits(wanted, said, self.folder), f">>> {source}\n{said}\nexpected:\n{wanted}"
+
+
+INTERPRETER: Final = """
+import code, sys
+sys.path.insert(0, "")
+sys.stderr = sys.stdout
+console = code.InteractiveConsole()
+for source in SOURCES:
+    print("\\0", end="")
+    if console.push(source) and "\\n" in source: console.push("")
+"""

@@ -1,0 +1,79 @@
+"""Every code block of README and docs is run, and every table is what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+from docs.runner import Session, blocks
+from tables import DOCS, written
+
+from outwork import errors
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def title(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    session = Session(folder)
+    try:
+        for block in blocks(page):
+            try:
+                session.run(block)
+            except AssertionError as error:
+                pytest.fail(f"{title(page)}:{block.line}: {error}", pytrace=False)
+    finally:
+        session.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        there = (page.parent / path) if path else page
+        assert there.exists(), f"{title(page)} links to {target}"
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there), f"{title(page)} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r"^\((\S+)\)=$", page.read_text(), re.MULTILINE))
+
+
+def test_every_error_has_its_place_in_troubleshooting() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.OutworkError)]
+    named = {kind.code: kind.__name__ for kind in kinds if kind is not errors.Control}
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    headings = dict(re.findall(r"^\(ow\d+\)=\n### (OW\d+) (\w+)$", text, re.MULTILINE))
+    assert headings == named
+    assert re.findall(r"^\((ow\d+)\)=$", text, re.MULTILINE) == sorted(code.lower() for code in named)
+
+
+def test_tables_are_what_the_code_says() -> None:
+    for page in DOCS.rglob("*.md"):
+        assert page.read_text() == written(page.read_text()), f"{title(page)}: run  make tables"
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_ends_well() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "demo" / "run.py"), "120"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "receipts: 120 orders" in done.stdout
+    assert "0 lost" in done.stdout
