@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from outwork.brokers.base import Broker, Claim, Extended, Presence
+from outwork.brokers.base import Broker, Claim, Extended, Presence, Tended
 
 logger = logging.getLogger("outwork.worker")
 
@@ -38,8 +38,8 @@ class Keeper:
         broker: Broker,
         claims: Callable[[], Sequence[Claim]],
         presence: Callable[[], Presence],
-        extended: Callable[[float, Extended], None],
-        tended: Callable[[], None],
+        extended: Callable[[float, Sequence[Claim], Extended], None],
+        tended: Callable[[Tended], None],
     ) -> None:
         self._broker = broker
         self._claims = claims
@@ -77,7 +77,7 @@ class Keeper:
                 continue
             began = monotonic()
             try:
-                self._extended(began, self._broker.extend(claims))
+                self._extended(began, claims, self._broker.extend(claims))
             except Exception as error:  # noqa: BLE001 - a lease must be renewed whatever went wrong before
                 logger.debug("renewing %d leases failed: %s", len(claims), error)
                 pause = min(1.0, self._lease / 10)
@@ -107,7 +107,7 @@ class Keeper:
             if not tended.more:
                 self._dead -= dead
             self._meet_neighbours()
-            self._tended()
+            self._tended(tended)
         except Exception as error:  # noqa: BLE001 - the next round tries again; the puller reports the outage
             logger.debug("tending failed: %s", error)
             self._steady_since = monotonic()

@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from outwork import __version__
 from outwork.app import Outwork
 from outwork.attempt import Attempt, begin
-from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Extended, Filter, Presence, Settlement, Share, Store
+from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Extended, Filter, Presence, Settlement, Share, Store, Tended
 from outwork.durations import duration_text
 from outwork.errors import OutworkError, WorkerDied
 from outwork.ids import new_claim_id
@@ -106,6 +106,8 @@ class Worker:
         self._journal = Journal()
         self._hand: dict[str, Attempt] = {}
         self._unsettled: list[Ended] = []
+        self._settling: list[Ended] = []
+        self._buried = 0
         self._queues: tuple[str, ...] = self._named_queues()
         self._listened = self._queues
         self._turn = 0
@@ -199,7 +201,7 @@ class Worker:
         self._journal.flush()
         return Summary(
             done=self.done,
-            failed=self.failed,
+            failed=self.failed + self._buried,
             given_back=self.given_back,
             left=left,
             stuck=stuck,
@@ -263,6 +265,7 @@ class Worker:
         claim_id = self._open_claim or new_claim_id()
         self._open_claim = claim_id
         began = monotonic()
+        self._settling = pending
         try:
             answer = self.broker.exchange(claim_id, settlements, shares, room, min(free, room), self.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, outcomes are kept and settled later
@@ -292,7 +295,7 @@ class Worker:
             claimed, outcome, _, _ = ended
             attempt = hand.get(claimed.id)
             if attempt is not None and attempt.claimed.claim_id == claimed.claim_id:
-                del hand[claimed.id]
+                hand.pop(claimed.id, None)  # the keeper may have taken it out at this moment
             if answer is Answer.STALE:
                 logger.warning("job %s: its lease was lost, so its outcome is not taken (another has it)", claimed.id)
                 continue
@@ -462,19 +465,29 @@ class Worker:
             ttl=max(60.0, 4 * self.broker.terms.lease),
         )
 
-    def _on_extended(self, began: float, extended: Extended) -> None:
+    def _on_extended(self, began: float, claims: Iterable[Claim], extended: Extended) -> None:
         self._renewed_at = began
-        for job_id in extended.lost:
-            attempt = self._hand.pop(job_id, None)
-            if attempt is not None:
-                attempt.stop_reason = Release()  # not started if it waits; if it runs, its outcome will be stale
-                logger.warning("job %s: its lease was lost; another worker may run it", job_id)
+        if extended.lost:
+            settling = {(one.claimed.id, one.claimed.claim_id) for one in list(self._settling)}
+            for claim in claims:
+                if claim.job_id in extended.lost and claim not in settling:
+                    self._lose(claim)
         for job_id in extended.cancel:
             attempt = self._hand.get(job_id)
             if attempt is not None:
                 self._limits.stop(attempt, Cancelled())
 
-    def _on_tended(self) -> None:
+    def _lose(self, claim: Claim) -> None:
+        """A lease ran out, unless the job was settled or given back (and perhaps claimed anew) since it was asked."""
+        attempt = self._hand.get(claim.job_id)
+        if attempt is None or attempt.claimed.claim_id != claim.claim_id:
+            return
+        self._hand.pop(claim.job_id, None)
+        attempt.stop_reason = Release()  # not started if it waits; if it runs, its outcome will be stale
+        logger.warning("job %s: its lease was lost; another worker may run it", claim.job_id)
+
+    def _on_tended(self, tended: Tended) -> None:
+        self._buried += tended.buried + tended.expired
         self._queues = self._all_queues()
 
     # ---- the listener -----------------------------------------------------------------------------------------------
