@@ -156,7 +156,7 @@ class Payload:
             return b"null"
         try:
             body = _encode(value)
-        except (TypeError, ValueError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             raise ResultNotSerializable(f"{self.name} returned a {type(value).__qualname__}: {error}") from error
         if b"null" in body and (path := _find(value, _is_nan)) is not None:
             raise ResultNotSerializable(
