@@ -330,7 +330,9 @@ class Design:
         yield f"job {number} is rescued", self.take_away(world, number, moves.rescue(record, NOW, TERMS))
 
     def take_away(self, world: World, number: int, rescued: Record) -> World:
-        truth = world.truths[number]
+        truth, before = world.truths[number], world.records[number]
+        if before is None or before.lease_until is None or before.lease_until > NOW.steady:
+            raise Broken("a worker is robbed")
         truth = truth._replace(holder=None, taken=truth.taken + 1)
         if truth.taken > rescued.max_crashes and not rescued.state.finished:
             raise Broken("poison loop")
@@ -344,9 +346,10 @@ class Design:
         return with_record(with_truth(world, number, truth), number, record)
 
     def people_steps(self, world: World, number: int, record: Record) -> Iterator[Step]:
-        if world.cancels and not record.state.finished:
+        cancelled = moves.cancel(record, NOW, TERMS) if world.cancels else record
+        if cancelled != record:
             after = world._replace(cancels=world.cancels - 1)
-            yield f"job {number} is cancelled", self.end(after, number, moves.cancel(record, NOW, TERMS))
+            yield f"job {number} is cancelled", self.end(after, number, cancelled)
         again = moves.retry(record, NOW) if world.retries else None
         if again is not None:
             after = world._replace(retries=world.retries - 1)
