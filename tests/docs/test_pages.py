@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from docs.runner import Session, blocks
-from tables import DOCS, written
 
+from docs.runner import Session, blocks
 from outwork import errors
+from tables import DOCS, written
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
