@@ -56,7 +56,6 @@ class Waiter:
                 self._waiting.pop(job_id, None)
 
     def _run(self) -> None:
-        store = self._store()
         while True:
             with self._changed:
                 if not self._waiting:
@@ -66,7 +65,7 @@ class Waiter:
                     return
                 ids = list(self._waiting)
             try:
-                ended = store.wait_result(ids, ROUND)
+                ended = self._store().wait_result(ids, ROUND)  # asked anew: the application may have been closed
             except Exception as error:  # noqa: BLE001 - it belongs to those who wait
                 logger.debug("waiting for results failed: %s", error)
                 self._resolve(ids, error)
@@ -77,6 +76,8 @@ class Waiter:
         with self._changed:
             futures = [future for job_id in ids for future in self._waiting.pop(job_id, [])]
         for future in futures:
+            if not future.set_running_or_notify_cancel():
+                continue  # a coroutine that waited was cancelled, or ran into its timeout, at this moment
             if error is None:
                 future.set_result(None)
             else:
