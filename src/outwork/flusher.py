@@ -54,7 +54,6 @@ class Flusher:
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closing = False
 
     async def enqueue(self, job: Job) -> None:
         """Send one job; returns when it is durable. Raises what the broker said."""
@@ -64,7 +63,6 @@ class Flusher:
         with self._changed:
             self._waiting.append(waiting)
             if self._thread is None:
-                self._closing = False
                 self._thread = threading.Thread(target=self._run, name="outwork-flusher", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -72,17 +70,18 @@ class Flusher:
 
     def close(self) -> None:
         """Send what waits, then end the thread."""
+        if self._pid != os.getpid():
+            self._reset()
         with self._changed:
             thread, self._thread = self._thread, None
-            self._closing = True
-            self._changed.notify()
-        if thread is not None and self._pid == os.getpid():
+            self._changed.notify_all()
+        if thread is not None:
             thread.join()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._closing:
+                while not self._waiting and self._thread is threading.current_thread():
                     self._changed.wait()
                 if not self._waiting:
                     return
