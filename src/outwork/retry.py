@@ -9,7 +9,7 @@ from math import log
 from msgspec import Struct
 
 from outwork.durations import seconds_of
-from outwork.errors import DeclarationError, GiveUp
+from outwork.errors import DeclarationError, GiveUp, TryAgain
 
 
 class Retry(Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class Retry(Struct, frozen=True, kw_only=True):
             if seconds_of(value) < 0:
                 raise DeclarationError(f"Retry({name}={value!r}): a delay cannot be negative")
         for name, kinds in (("on", self.on), ("give_up_on", self.give_up_on)):
-            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            if not isinstance(kinds, tuple) or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
                 raise DeclarationError(f"Retry({name}={kinds!r}): a tuple of exception classes is needed")
 
 
@@ -58,7 +58,8 @@ def next_delay(policy: Retry, failed: int, error: BaseException, chance: float) 
 
     `failed` is how many attempts have failed, this one included (1 or more); `chance` is a random number in [0, 1).
     """
-    if isinstance(error, (GiveUp, policy.give_up_on)) or not isinstance(error, policy.on):
+    asked = isinstance(error, TryAgain)
+    if not asked and (isinstance(error, (GiveUp, policy.give_up_on)) or not isinstance(error, policy.on)):
         return None
     if policy.max_attempts is not None and failed >= policy.max_attempts:
         return None
