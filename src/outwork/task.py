@@ -107,7 +107,7 @@ class Task(Generic[P, R]):
         self.options = options
         self.is_async = inspect.iscoroutinefunction(fn)
         self._unreachable = _unreachable(fn) if name is None else None
-        self._payload: Payload | None = None
+        self._made: list[Payload] = []  # shared with what `using` makes of this task
         update_wrapper(self, fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -178,9 +178,9 @@ class Task(Generic[P, R]):
     @property
     def payload(self) -> Payload:
         """How its arguments and result travel; made at first use, when all its hints can be resolved."""
-        if self._payload is None:
-            self._payload = Payload(self.fn, self.name, skip=int(self.options.takes_context))
-        return self._payload
+        if not self._made:
+            self._made.append(Payload(self.fn, self.name, skip=int(self.options.takes_context)))
+        return self._made[0]
 
     @property
     def signature(self) -> inspect.Signature:
