@@ -48,6 +48,7 @@ def main(fd: int) -> int:
     """Serve the parent until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when a job is stopped
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.set_inheritable(fd, False)  # a program that a task starts must not keep the pipe open when this process dies
     with socket.socket(fileno=fd) as parent:
         first = pipe.receive(parent)
         if first is None:

@@ -137,6 +137,8 @@ class _Servant:
 
     def _run(self, attempt: Attempt) -> Outcome:
         pipe_to_child = self._pipe or self._spawn()
+        if attempt.stop_reason is not None:
+            raise ChildDied("the attempt was stopped before its child was ready")
         pipe.send(pipe_to_child, _encode(attempt.claimed))
         limit = attempt.task.options.timeout
         pipe_to_child.settimeout(limit)
@@ -181,10 +183,11 @@ class _Servant:
 
     def stop(self, attempt: Attempt, reason: StopReason) -> bool:
         with self._guard:
-            if self.attempt is not attempt or self._process is None:
+            if self.attempt is not attempt:
                 return False
             attempt.stop_reason = reason
-            self._process.kill()
+            if self._process is not None:
+                self._process.kill()
             return True
 
     def end(self) -> int | None:
