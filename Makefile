@@ -23,7 +23,7 @@ lint: $(VENV)/.test ## format, lint, types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 quick: $(VENV)/.test
-	$(BIN)/pytest -q -n $(WORKERS) tests/shape tests/unit tests/conformance -k "not Redis and not Postgre and not MySQL and not Rabbit"
+	$(BIN)/pytest -q -n $(WORKERS) tests/shape tests/unit $(patsubst %,tests/conformance/test_%.py,memory sqlite)
 
 test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is missing is a failure
 	tools/servers
