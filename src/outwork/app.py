@@ -246,7 +246,8 @@ class Outwork(Registry):
 
     async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
         """As `enqueue_many`, without blocking the event loop (the calls are taken from `calls` on another thread)."""
-        return await self.in_thread(self.enqueue_many, calls)
+        results: list[TaskResult[R]] = await self.in_thread(self.enqueue_many, calls)  # pyright: ignore[reportAssignmentType]
+        return results
 
     def _send_batch(self, batch: list[Call[R]], before: list[TaskResult[R]]) -> list[TaskResult[R]]:
         accepted = [result.id for result in before]

@@ -155,7 +155,8 @@ class TaskResult(Generic[R]):
         self._take(await self._results.in_thread(self._results.look_up, self.id))
 
     def get(self, timeout: float | None = None) -> R:
-        """Wait until the job has ended, at most `timeout` seconds (None: for ever), and return what it returned.
+        """Wait until the job has ended, at most `timeout` seconds (None: for ever), and return what it returned (None
+        where the task keeps no result).
 
         Raises TaskFailed with the remote traceback as text, ResultTimeout, JobNotFound.
         """
@@ -193,8 +194,8 @@ class TaskResult(Generic[R]):
         record = self._record
         assert record is not None
         if record.state is State.SUCCESSFUL:
-            value: R = self._decode(record.result or b"null")
-            return value
+            value: Any = None if record.result in (None, b"null") else self._decode(record.result)
+            return value  # type: ignore[no-any-return]
         if record.state is State.CANCELLED:
             raise TaskFailed(f"job {self.id} of {self.task_name} was cancelled", record.errors)
         last = record.errors[-1] if record.errors else None

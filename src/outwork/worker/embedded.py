@@ -17,7 +17,8 @@ from typing import Final
 
 from outwork.app import Outwork
 from outwork.worker.options import WorkerOptions
-from outwork.worker.worker import Plan, Summary, Worker
+from outwork.worker.plan import Plan, Summary, queue_limits
+from outwork.worker.worker import Worker
 
 logger = logging.getLogger("outwork.worker")
 
@@ -29,12 +30,8 @@ class EmbeddedWorker:
 
     def __init__(self, app: Outwork, loop: AbstractEventLoop | None = None) -> None:
         settings, embedding = app.settings.worker, app.broker.embedding
-        queues: dict[str, int | None] = {}
-        for text in settings.queues:
-            name, colon, most = text.partition(":")
-            queues[name] = int(most) if colon else None
         plan = Plan(
-            queues=queues,
+            queues=queue_limits(settings.queues),
             concurrency=embedding.concurrency or settings.concurrency,
             threads=embedding.threads or settings.threads,
             children=embedding.children or settings.children,

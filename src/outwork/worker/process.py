@@ -24,7 +24,8 @@ from outwork.settings import WorkerSettings
 from outwork.worker import logs
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
 from outwork.worker.options import WorkerOptions
-from outwork.worker.worker import Plan, Summary, Worker
+from outwork.worker.plan import Plan, Summary, queue_limits
+from outwork.worker.worker import Worker
 
 logger = logging.getLogger("outwork.worker")
 
@@ -76,12 +77,8 @@ def _refuse(error: OutworkError, code: int) -> int:
 def _plan(app: Outwork, options: WorkerOptions) -> Plan:
     """What the settings say of this worker."""
     settings: WorkerSettings = app.settings.worker
-    queues: dict[str, int | None] = {}
-    for text in settings.queues:
-        name, colon, most = text.partition(":")
-        queues[name] = int(most) if colon else None
     return Plan(
-        queues=queues,
+        queues=queue_limits(settings.queues),
         concurrency=settings.concurrency,
         threads=settings.threads,
         children=settings.children,

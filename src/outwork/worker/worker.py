@@ -16,73 +16,50 @@ import os
 import random
 import socket
 import threading
-from collections import Counter
 from asyncio import AbstractEventLoop
 from collections.abc import Iterable
 from itertools import chain
 from time import monotonic, time
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from outwork import __version__
 from outwork.app import Outwork
 from outwork.attempt import Attempt, begin
-from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Extended, Filter, Presence, Settlement, Share, Store, Tended
+from outwork.brokers.base import (
+    Broker,
+    Claim,
+    Claimed,
+    Exchanged,
+    Extended,
+    Filter,
+    Presence,
+    Settlement,
+    Store,
+    Tended,
+)
 from outwork.durations import duration_text
 from outwork.errors import OutworkError, WorkerDied
 from outwork.ids import new_claim_id
-from outwork.job import Answer, Cancelled, Dead, Done, Release, State, remember
+from outwork.job import DEFAULT_QUEUE, Answer, Cancelled, Dead, Done, Release, State, remember
+from outwork.worker.appetite import PREFETCH_PATIENCE, Appetite
 from outwork.worker.bell import Bell
 from outwork.worker.child import Hello
 from outwork.worker.children import Children, default_children
 from outwork.worker.keeper import Keeper, LifeLock, host_name
 from outwork.worker.limits import Limits
 from outwork.worker.logs import Journal
-from outwork.worker.options import WorkerOptions
+from outwork.worker.plan import Plan, Summary
 from outwork.worker.runners import Loop, Threads
 from outwork.worker.slots import Ended, Runner, Slots
 
 logger = logging.getLogger("outwork.worker")
 
-BATCH: Final = 200
-"""Jobs claimed at once at most: beyond that PostgreSQL gets slower again (measured: 73 k/s at 200, 43 k/s at 1,000)."""
-PREFETCH_SECONDS: Final = 0.05
-PREFETCH_PATIENCE: Final = 0.1
-"""Prefetched jobs that have waited so long are given back."""
 LISTEN_SECONDS: Final = 30.0
 DRAIN_LOOK: Final = 0.2
 LONGEST_PAUSE: Final = 30.0
 OUTAGE_LINE_EVERY: Final = 60.0
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """How a worker works. `queues` maps a name to how many of its jobs may run here at once (None: no limit of its
-    own); empty means every queue that the tasks or settings name, and those that the broker knows. `embedded`: inside a
-    process that is not the worker's to end. `isolated`: tasks that name no executor run in child processes."""
-
-    queues: dict[str, int | None] = {}
-    concurrency: int = 20
-    threads: int | None = None
-    children: int | None = None
-    grace: float = 25.0
-    drain: bool = False
-    embedded: bool = False
-    isolated: bool = False
-    log_format: str = "text"
-    options: WorkerOptions = WorkerOptions()
-
-
-class Summary(Struct, frozen=True, kw_only=True):
-    """What a worker did. `stuck`: tasks whose threads could not be ended; `recycle`: a new process should go on."""
-
-    done: int
-    failed: int
-    given_back: int
-    left: int = 0
-    stuck: bool = False
-    recycle: bool = False
 
 
 class Worker:
@@ -108,13 +85,10 @@ class Worker:
         self._unsettled: list[Ended] = []
         self._settling: list[Ended] = []
         self._buried = 0
-        self._queues: tuple[str, ...] = self._named_queues()
-        self._listened = self._queues
-        self._turn = 0
+        self._appetite = Appetite(self.slots, plan.queues, tuple(plan.queues))
+        self._listened: tuple[str, ...] = ()
         self._open_claim: str | None = None
         self._renewed_at = 0.0
-        self._mean: float | None = None
-        self._slow = False
         self._may_be_work = True
         self._armed = threading.Event()
         self._stopping = False
@@ -134,7 +108,7 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop` (or, with `drain`, until nothing is left); blocks the calling thread."""
-        self._queues = self._all_queues()
+        self._appetite.queues = self._all_queues()
         self._keeper.start()
         listener = threading.Thread(target=self._listen, name="outwork-listener", daemon=True)
         listener.start()
@@ -239,7 +213,7 @@ class Worker:
         """How long the puller may sleep."""
         if self._failures:
             return max(0.0, self._retry_at - monotonic())
-        if self._unsettled or (self._may_be_work and self._room() > 0 and not self._stopping):
+        if self._unsettled or (self._may_be_work and self._appetite.room() > 0 and not self._stopping):
             return 0.0
         if self.slots.backlog:
             return PREFETCH_PATIENCE
@@ -252,16 +226,17 @@ class Worker:
             return False
         if self._open_claim or self._unsettled or self.slots.ended:
             return True
-        self._give_back_late()
-        return bool(self._unsettled) or (self._may_be_work and not self._stopping and self._room() > 0)
+        if self._appetite.late():
+            self._give_back(self.slots.withdraw())
+        return bool(self._unsettled) or (self._may_be_work and not self._stopping and self._appetite.room() > 0)
 
     def _exchange(self) -> None:
         """Settle what has ended and claim what there is room for."""
         pending = self._gather()
         settlements = [Settlement(one.claimed.id, one.claimed.claim_id, one.outcome) for one in pending]
-        room = 0 if self._stopping or self._closed else self._room()
+        room = 0 if self._stopping or self._closed else self._appetite.room()
         free = max(0, self.slots.free - len(self.slots.backlog))
-        shares = self._shares(room, pending) if room else []
+        shares = self._appetite.shares(room, list(self._hand.values()), pending) if room else []
         claim_id = self._open_claim or new_claim_id()
         self._open_claim = claim_id
         began = monotonic()
@@ -284,9 +259,7 @@ class Worker:
         """The outcomes to settle: those kept from a failed exchange, then what has ended since."""
         ended = self.slots.take_ended()
         if ended:
-            mean = sum(one.elapsed for one in ended) / len(ended)
-            self._mean = mean if self._mean is None or mean > self._mean else 0.7 * self._mean + 0.3 * mean
-            self._slow = False
+            self._appetite.learn(ended)
         return self._unsettled + ended
 
     def _settled(self, pending: list[Ended], answers: list[Answer]) -> None:
@@ -331,51 +304,12 @@ class Worker:
     def _listen_on(self) -> None:
         """Let the listener sleep until there is something that could be claimed. With no free slot, or with every queue
         at its limit, that is when an attempt ends; what is ready meanwhile would only wake it again and again."""
-        held = self._held(())
-        limits = self.plan.queues
-        listened = tuple(q for q in self._queues if (most := limits.get(q)) is None or held[q] < most)
+        listened = self._appetite.open_queues(list(self._hand.values()))
         if listened and self.slots.free > 0:
             self._listened = listened
             self._armed.set()
 
-    # ---- how much to claim ------------------------------------------------------------------------------------------
-
-    def _room(self) -> int:
-        """How many jobs may be claimed now: free slots, and what would start within about 50 ms."""
-        slots = self.slots
-        prefetch = 0
-        if self._mean is not None and not self._slow:
-            prefetch = int(slots.total * PREFETCH_SECONDS / max(self._mean, 1e-6))
-        return max(0, min(slots.free + prefetch, BATCH) - len(slots.backlog))
-
-    def _shares(self, room: int, settling: Iterable[Ended]) -> list[Share]:
-        """The queues in the order of their turn: each is the first once in a round. What is settled in the same
-        exchange makes room in its queue."""
-        names = self._queues
-        if len(names) > 1:
-            self._turn = (self._turn + 1) % len(names)
-            names = names[self._turn :] + names[: self._turn]
-        limits = self.plan.queues
-        if not any(limits.values()):
-            return [Share(name, room) for name in names]
-        held = self._held(settling)
-        most = {name: room if (limit := limits.get(name)) is None else max(0, limit - held[name]) for name in names}
-        return [Share(name, min(room, most[name])) for name in names if most[name]]
-
-    def _held(self, settling: Iterable[Ended]) -> Counter[str]:
-        """How many jobs of each queue are in hand, without those that are being settled; counted only if it matters."""
-        if not any(self.plan.queues.values()):
-            return Counter()
-        ends = {(one.claimed.id, one.claimed.claim_id) for one in settling}
-        hand = list(self._hand.values())
-        return Counter(one.job.queue for one in hand if (one.claimed.id, one.claimed.claim_id) not in ends)
-
-    def _give_back_late(self) -> None:
-        """A long task holds nothing back: prefetched jobs that waited too long go back to their old place."""
-        backlog = self.slots.backlog
-        if backlog and self.slots.free <= 0 and monotonic() - backlog[0].claimed_at > PREFETCH_PATIENCE:
-            self._give_back(self.slots.withdraw())
-            self._slow = True
+    # ---- giving back, and the queues --------------------------------------------------------------------------------
 
     def _give_back(self, attempts: Iterable[Attempt]) -> None:
         self._unsettled += [Ended(attempt.claimed, Release()) for attempt in attempts]
@@ -384,21 +318,17 @@ class Worker:
         """Take out everything that was claimed and does not run yet."""
         return [*self.slots.withdraw(), *self._threads.waiting(), *self._children.waiting()]
 
-    def _named_queues(self) -> tuple[str, ...]:
-        if self.plan.queues:
-            return tuple(self.plan.queues)
-        named = [task.options.queue_name for task in self.app.tasks.values()]
-        return tuple(dict.fromkeys(["default", *named, *self.app.settings.queues]))
-
     def _all_queues(self) -> tuple[str, ...]:
         """The queues to serve: those given, or those named here and those that the broker knows."""
         if self.plan.queues:
             return tuple(self.plan.queues)
+        named = [task.options.queue_name for task in self._tasks.values()]
         try:
-            return tuple(dict.fromkeys([*self._named_queues(), *self.broker.queues()]))
+            known = self.broker.queues()
         except OutworkError as error:
             logger.debug("the broker's queues are not known: %s", error)
-            return self._queues
+            known = []
+        return tuple(dict.fromkeys([DEFAULT_QUEUE, *named, *self.app.settings.queues, *self._appetite.queues, *known]))
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -455,7 +385,7 @@ class Worker:
             host=host_name(),
             pid=os.getpid(),
             lock=str(self._life.path),
-            queues=self._queues,
+            queues=self._appetite.queues,
             concurrency=self.plan.concurrency,
             started_at=self._started_at,
             version=__version__,
@@ -488,7 +418,7 @@ class Worker:
 
     def _on_tended(self, tended: Tended) -> None:
         self._buried += tended.buried + tended.expired
-        self._queues = self._all_queues()
+        self._appetite.queues = self._all_queues()
 
     # ---- the listener -----------------------------------------------------------------------------------------------
 
@@ -514,12 +444,14 @@ class Worker:
         if not isinstance(self.broker, Store):
             return 0
         try:
-            mine = [count for count in self.broker.counts() if count.queue in self._queues]
+            mine = [count for count in self.broker.counts() if count.queue in self._appetite.queues]
             if any(count.jobs for count in mine if count.state in (State.READY, State.RUNNING)):
                 return None
             scheduled = sum(count.jobs for count in mine if count.state is State.SCHEDULED)
             retried = Filter(states=(State.SCHEDULED,), attempted=True)
-            waiting = (self.broker.find(replace(retried, queue=queue), limit=1).records for queue in self._queues)
+            waiting = (
+                self.broker.find(replace(retried, queue=queue), limit=1).records for queue in self._appetite.queues
+            )
             return None if scheduled and any(waiting) else scheduled
         except OutworkError as error:
             self._report_outage(error)
