@@ -21,8 +21,19 @@ GROUP: Final = "outwork.brokers"
 SCHEMES: Final[dict[str, str]] = {
     "immediate": "outwork.brokers.memory:MemoryBroker",
     "dummy": "outwork.brokers.memory:MemoryBroker",
+    "thread": "outwork.brokers.memory:MemoryBroker",
+    "process": "outwork.brokers.memory:MemoryBroker",
     "memory": "outwork.brokers.memory:MemoryBroker",
     "sqlite": "outwork.brokers.sql.sqlite:SQLiteBroker",
+    "redis": "outwork.brokers.redis.broker:RedisBroker",
+    "rediss": "outwork.brokers.redis.broker:RedisBroker",
+    "unix": "outwork.brokers.redis.broker:RedisBroker",
+    "valkey": "outwork.brokers.redis.broker:RedisBroker",
+    "valkeys": "outwork.brokers.redis.broker:RedisBroker",
+    "redis+sentinel": "outwork.brokers.redis.broker:RedisBroker",
+    "rediss+sentinel": "outwork.brokers.redis.broker:RedisBroker",
+    "redis+cluster": "outwork.brokers.redis.broker:RedisBroker",
+    "rediss+cluster": "outwork.brokers.redis.broker:RedisBroker",
 }
 """The schemes of this release and the classes behind them."""
 
