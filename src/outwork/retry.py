@@ -35,15 +35,17 @@ class Retry(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.max_attempts is not None and self.max_attempts < 1:
             raise DeclarationError(f"Retry(max_attempts={self.max_attempts}): a job has at least 1 attempt")
-        if self.factor < 1:
+        if not self.factor >= 1:  # nor NaN
             raise DeclarationError(f"Retry(factor={self.factor}): the delays must not shrink; give 1 or more")
         for name, value in (
             ("delay", self.delay),
             ("max_delay", self.max_delay),
             *(("delays", d) for d in self.delays),
         ):
-            if seconds_of(value) < 0:
-                raise DeclarationError(f"Retry({name}={value!r}): a delay cannot be negative")
+            try:
+                seconds_of(value)
+            except ValueError as error:
+                raise DeclarationError(f"Retry({name}={value!r}): {error}") from None
         for name, kinds in (("on", self.on), ("give_up_on", self.give_up_on)):
             if not isinstance(kinds, tuple) or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
                 raise DeclarationError(f"Retry({name}={kinds!r}): a tuple of exception classes is needed")
