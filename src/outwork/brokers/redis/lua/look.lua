@@ -1,0 +1,15 @@
+-- keys: ready later
+-- needs: record tally waiting
+--
+-- ARGV: offset, queues. Answers 'now' if there is work, or in how many seconds a job is due, or ''. Rings that are left
+-- over from work that others took are removed, so that they wake nobody.
+
+local next_due = math.huge
+for i = 2, #ARGV do
+    if first_of(READY, ARGV[i]) then return 'now' end
+    local due = first_of(LATER, ARGV[i])
+    if due then next_due = math.min(next_due, due_of(due, ARGV[i]) - now) end
+end
+if next_due <= 0 then return 'now' end
+for i = 2, #ARGV do call('DEL', PREFIX .. 'bell:' .. ARGV[i]) end
+return next_due < math.huge and string.format('%.6f', next_due) or ''

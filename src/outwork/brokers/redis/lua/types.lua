@@ -1,0 +1,7 @@
+-- keys: job body errors result ready later running claims expiry ended ids counts watch workers alive
+--
+-- Answers what each key is.
+
+local types = {}
+for k = 1, #KEYS - 1 do types[k] = call('TYPE', KEYS[k]).ok end
+return types

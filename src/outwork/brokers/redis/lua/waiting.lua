@@ -1,0 +1,100 @@
+-- Where jobs wait. READY and LATER hold the jobs of all queues, ordered by their members alone (every score is 0):
+--
+--    READY  queue NUL place(1) due(8) id        LATER  queue NUL due(8) id
+--
+-- so the order (priority, due, id) is exact, where a score of 53 bits could not hold a priority and a microsecond.
+
+local entries = {ready = {}, later = {}, expiry = {}}
+local touched = {}  -- queues that got a ready job
+local earliest = {} -- queues that got a scheduled job, and the member of the earliest of those
+
+local function first_of(key, queue, skip)
+    return call('ZRANGEBYLEX', key, '[' .. queue .. '\0', '(' .. queue .. '\1', 'LIMIT', skip or 0, 1)[1]
+end
+
+local function due_of(member, queue)
+    return number_at('>d', member, #queue + 2)
+end
+
+-- Wake one of those who wait for this queue, or the next one to come. The list never has more than one element.
+local function ring(queue)
+    local bell = PREFIX .. 'bell:' .. queue
+    if call('EXISTS', bell) == 0 then
+        call('DEL', bell) -- where this is the first write of a script, a full server must not refuse it
+        call('LPUSH', bell, 1)
+        call('EXPIRE', bell, 60)
+    end
+end
+
+-- Note a job that waits from now on: written by `write_entries`.
+local function enter(id, s, names)
+    local queue = queue_of(names)
+    if byte(s, 1) == READY_BYTE then
+        local ready = entries.ready
+        ready[#ready + 1] = '0'
+        ready[#ready + 1] = queue .. '\0' .. sub(s, 5, 13) .. id
+        touched[queue] = true
+    else
+        local later, member = entries.later, queue .. '\0' .. sub(s, 6, 13) .. id
+        later[#later + 1] = '0'
+        later[#later + 1] = member
+        if not earliest[queue] or member < earliest[queue] then earliest[queue] = member end
+    end
+    local flags = byte(s, 2)
+    if flags >= EXPIRES and has(flags, EXPIRES) then
+        local expiry = entries.expiry
+        expiry[#expiry + 1] = string.format('%.17g', math.max(number_at('>d', s, 38), number_at('>d', s, 6)))
+        expiry[#expiry + 1] = id
+    end
+    count(sub(s, 1, 1), names, 1)
+end
+
+local function write_entries()
+    many('ZADD', READY, entries.ready)
+    many('ZADD', LATER, entries.later)
+    many('ZADD', EXPIRY, entries.expiry)
+    entries = {ready = {}, later = {}, expiry = {}}
+end
+
+-- A job that waits does so no longer.
+local function withdraw(id, s, names)
+    local start = queue_of(names) .. '\0'
+    if byte(s, 1) == READY_BYTE then
+        call('ZREM', READY, start .. sub(s, 5, 13) .. id)
+    else
+        call('ZREM', LATER, start .. sub(s, 6, 13) .. id)
+    end
+    if has(byte(s, 2), EXPIRES) then call('ZREM', EXPIRY, id) end
+    count(sub(s, 1, 1), names, -1)
+end
+
+-- Make up to `most` jobs of a queue ready that are due. How many they were.
+local function promote(queue, most)
+    local low = '[' .. queue .. '\0'
+    local due = call('ZRANGEBYLEX', LATER, low, low .. pack('>d', now) .. '\255', 'LIMIT', 0, most)
+    if #due == 0 then return 0 end
+    local ids, put = {}, {}
+    for k, member in ipairs(due) do ids[k] = sub(member, #queue + 10) end
+    many('ZREM', LATER, due)
+    for k, s in ipairs(fetch(JOB, ids)) do
+        local moved = 'R' .. sub(s, 2)
+        local names = sub(s, 46, tail_of(s) - 1)
+        count('S', names, -1)
+        enter(ids[k], moved, names)
+        put[#put + 1] = ids[k]
+        put[#put + 1] = moved
+    end
+    many('HSET', JOB, put)
+    write_entries()
+    return #due
+end
+
+-- Ring for what this script added: where something is ready, or where the next one is due earlier than before.
+local function ring_for_entries()
+    for queue in pairs(touched) do
+        if first_of(READY, queue) then ring(queue) end
+    end
+    for queue, member in pairs(earliest) do
+        if first_of(LATER, queue) == member then ring(queue) end
+    end
+end

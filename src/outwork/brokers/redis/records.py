@@ -1,0 +1,171 @@
+"""A job's record as Redis holds it, in Python: the layout is stated in `lua/record.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+from outwork import codec
+from outwork.brokers.base import Settlement
+from outwork.errors import EnqueueError, InvalidOption, NotSerializable
+from outwork.job import PRIORITY_MAX, PRIORITY_MIN, Again, Cancelled, Dead, Done, Failure, Job, Record, State
+
+STATES: Final = {
+    b"S": State.SCHEDULED,
+    b"R": State.READY,
+    b"X": State.RUNNING,
+    b"D": State.SUCCESSFUL,
+    b"F": State.FAILED,
+    b"C": State.CANCELLED,
+}
+LETTERS: Final = {state: letter.decode() for letter, state in STATES.items()}
+AT_MOST_ONCE, ASKED, EXPIRES = 1, 4, 8
+
+_front = Struct(">cBHBdIIIIdd")
+_tail = Struct(">dddB")
+_head = Struct(">BHBI")
+_timing = Struct(">Bddd")
+_counters = Struct(">III")
+_moment = Struct(">d")
+
+NAMES_LIMIT: Final = 65_535
+RESULT_LIMIT: Final = 256 * 1024 * 1024
+"""Bytes. A server takes no value above 512 MB, and no worker should try."""
+
+
+# ---- enqueue --------------------------------------------------------------------------------------------------------
+
+
+def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
+    """What `enqueue.lua` takes for a job: id, head, timing, body. Raises EnqueueError."""
+    try:
+        body = codec.encode_job(job)
+        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, job.at_most_once, job.expires is not None)
+    except EnqueueError:
+        raise
+    except (TypeError, ValueError) as error:  # a lone surrogate in a text, say
+        raise NotSerializable(f"job {job.id} of {job.task} cannot be written: {error}") from error
+    if job.due is None and job.delay is None and job.expires is None:
+        return job.id, head, b"", body
+    given = (job.due is not None) + 2 * (job.delay is not None) + 4 * (job.expires is not None)
+    return job.id, head, _timing.pack(given, job.due or 0.0, job.delay or 0.0, job.expires or 0.0), body
+
+
+@lru_cache(1024)
+def _head_of(queue: str, task: str, priority: int, max_crashes: int, at_most_once: bool, expires: bool) -> bytes:
+    names = f"{queue}\0{task}".encode()
+    if "\0" in queue or not queue:
+        raise InvalidOption(f"the queue {queue!r} has no name that Redis can hold: leave out the NUL character")
+    if len(names) > NAMES_LIMIT:
+        raise InvalidOption(f"the names of queue and task have {len(names)} bytes; at most {NAMES_LIMIT} are possible")
+    if not (PRIORITY_MIN <= priority <= PRIORITY_MAX and 0 <= max_crashes < 2**32):
+        raise InvalidOption(f"priority {priority} or max_crashes {max_crashes} is out of range")
+    return _head.pack(AT_MOST_ONCE * at_most_once + EXPIRES * expires, len(names), 100 - priority, max_crashes) + names
+
+
+# ---- settle ---------------------------------------------------------------------------------------------------------
+
+
+def settle_arguments(settlement: Settlement) -> tuple[str | bytes, ...]:
+    """What `exchange.lua` takes for a settlement: id, claim id, kind, value, text."""
+    job_id, claim_id, outcome = settlement
+    match outcome:
+        case Done(result, keep):
+            if len(result) > RESULT_LIMIT:
+                text = f"the result has {len(result)} bytes; at most {RESULT_LIMIT} can be stored"
+                return job_id, claim_id, "B", "", text
+            return job_id, claim_id, "D", "" if keep is None else repr(keep), result
+        case Dead(failures, keep):
+            return job_id, claim_id, "F", "" if keep is None else repr(keep), encode_failures(failures)
+        case Again(delay, failures, counted):
+            return job_id, claim_id, "A" if counted else "N", repr(delay), encode_failures(failures)
+        case Cancelled():
+            return job_id, claim_id, "C", "", b""
+        case _:
+            return job_id, claim_id, "M" if outcome.missed else "R", repr(outcome.delay), b""
+
+
+def encode_failures(failures: Sequence[Failure]) -> bytes:
+    """A line of JSON each, so that a script can add one and drop one without parsing any."""
+    return b"\n".join(_line(failure) for failure in failures)
+
+
+def decode_failures(lines: bytes | None) -> tuple[Failure, ...]:
+    return codec.decode_failures(b"[" + lines.replace(b"\n", b",") + b"]") if lines else ()
+
+
+def _line(failure: Failure) -> bytes:
+    try:
+        return codec.encode_failures([failure])[1:-1]
+    except UnicodeEncodeError:  # half a surrogate pair (an undecodable file name in a message): a question mark
+        exception, message, traceback = (
+            text.encode("utf-8", "replace").decode() for text in (failure.exception, failure.message, failure.traceback)
+        )
+        plain = Failure(
+            exception=exception,
+            message=message,
+            traceback=traceback,
+            attempt=failure.attempt,
+            worker=failure.worker,
+            at=failure.at,
+        )
+        return codec.encode_failures([plain])[1:-1]
+
+
+# ---- look up --------------------------------------------------------------------------------------------------------
+
+
+def moment(packed: bytes) -> float:
+    """The time that stands at the beginning."""
+    wall: float = _moment.unpack_from(packed)[0]
+    return wall
+
+
+def counters(record: bytes) -> tuple[int, int, int]:
+    """Failures, crashes and misses."""
+    failures, crashes, misses = _counters.unpack_from(record, 13)
+    return failures, crashes, misses
+
+
+def decode_record(
+    job_id: str, packed: bytes, body: bytes, errors: bytes | None, result: bytes | None, now: float
+) -> Record:
+    """The record of a job as it stands at `now`: what fell due is ready, whether or not a script came by since."""
+    letter, flags, length, place, due, failures, crashes, misses, max_crashes, enqueued_at, expires_at = (
+        _front.unpack_from(packed)
+    )
+    state = STATES[letter]
+    if state is State.SCHEDULED and due <= now:
+        state = State.READY
+    start = _front.size + length
+    queue, _, task = packed[_front.size : start].decode().partition("\0")
+    started_at, until, finished_at, claim_length = _tail.unpack_from(packed, start)
+    claim_start = start + _tail.size
+    ended = state.finished
+    return Record(
+        id=job_id,
+        task=task,
+        queue=queue,
+        priority=100 - place,
+        body=body,
+        state=state,
+        due=due,
+        enqueued_at=enqueued_at,
+        max_crashes=max_crashes,
+        at_most_once=bool(flags & AT_MOST_ONCE),
+        expires_at=expires_at if flags & EXPIRES else None,
+        failures=failures,
+        crashes=crashes,
+        misses=misses,
+        errors=decode_failures(errors),
+        claim_id=packed[claim_start : claim_start + claim_length].decode() or None,
+        worker=packed[claim_start + claim_length :].decode() or None,
+        lease_until=until if state is State.RUNNING else None,
+        cancel_requested=bool(flags & ASKED),
+        started_at=started_at or None,
+        finished_at=finished_at if ended else None,
+        prune_at=until if ended else None,
+        result=result,
+    )
