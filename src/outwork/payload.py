@@ -178,10 +178,8 @@ class Payload:
         if self._loose or given != read:
             for name in self._struct.__struct_fields__:
                 self._check_one(name, getattr(given, name), getattr(read, name))
-        if b"null" in body and (path := _find(given, _is_nan)) is not None:
-            raise NotSerializable(
-                f"{self.name}: argument {path[1:]} is NaN or an infinity, which JSON cannot carry. Send None"
-            )
+        if b"null" in body:
+            self._refuse_nan(given)
         if self._has_datetime and (path := _find(given, _is_naive)) is not None:
             raise NaiveDatetime(
                 f"{self.name}: argument {path[1:]} is a datetime without a time zone. Write, for example, "
@@ -194,6 +192,13 @@ class Payload:
                 self._refuse_loose(name, sent)
         elif type(sent) is not type(got) and not _kin(sent, got):
             self._refuse_kind(name, sent, got)
+
+    def _refuse_nan(self, given: Struct) -> None:
+        path = _find(given, _is_nan)
+        if path is not None:
+            raise NotSerializable(
+                f"{self.name}: argument {path[1:]} is NaN or an infinity, which JSON cannot carry. Send None"
+            ) from None
 
     def _refuse_binding(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> NoReturn:
         try:
@@ -218,6 +223,7 @@ class Payload:
                 raise NotSerializable(
                     f"{self.name}(): argument {name} is a {_kind(value)}: {cause}. Nothing was enqueued"
                 ) from None
+        self._refuse_nan(given)
         raise NotSerializable(
             f"{self.name}{self.signature}: {error}. Pass a value of the declared type. Nothing was enqueued"
         ) from None
@@ -248,7 +254,8 @@ class Payload:
     # ---- making the struct ------------------------------------------------------------------------------------------
 
     def _hint(self, parameter: inspect.Parameter) -> Any:
-        return self.hints.get(parameter.name, Any)
+        hint = self.hints.get(parameter.name, Any)
+        return Any if hint is object else hint
 
     def _make_struct(self) -> type[Struct]:
         """One field a parameter; keyword-only ones in a subclass, because a Struct's `kw_only` is per class."""
