@@ -65,7 +65,8 @@ def test_a_second_stop_does_not_wait() -> None:
             for _ in range(3):
                 assert started.acquire(timeout=10)
             inside.worker.stop()
-            summary = inside.stop()
+            inside.worker.stop(hurry=True)
+            summary = inside.join()
         assert summary.stuck
         for result in results:
             result.refresh()

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from outwork.cli.common import Command, Target, duration_value, is_verbose, target_options
+from outwork.cli.common import Command, Target, duration_value, is_verbose, size_value, target_options
 
 
 @click.command("worker", cls=Command)
@@ -27,6 +27,9 @@ from outwork.cli.common import Command, Target, duration_value, is_verbose, targ
 @click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="Worker processes.  [1]")
 @click.option("--drain", is_flag=True, help="Work until nothing is left to do, then end: 0, or 1 where a job failed.")
 @click.option("--grace", callback=duration_value, metavar="S", help="How long running jobs may take to end.  [25s]")
+@click.option("--max-tasks", type=click.IntRange(1), metavar="N", help="Replace a process that has ended about N jobs.")
+@click.option("--max-memory", callback=size_value, metavar="SIZE", help="Replace a process that holds more (512M).")
+@click.option("--reload", is_flag=True, help="Restart when the code changes (development; needs watchfiles).")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look.  [text]")
 def worker_command(
     modules: tuple[str, ...],
@@ -38,6 +41,9 @@ def worker_command(
     processes: int | None,
     drain: bool,
     grace: float | None,
+    max_tasks: int | None,
+    max_memory: int | None,
+    reload: bool,
     log_format: str | None,
 ) -> None:
     """Run the jobs of an application until SIGTERM or Ctrl-C.
@@ -45,7 +51,8 @@ def worker_command(
     MODULE is imported for its tasks; OBJECT is an Outwork, or a function that returns one. Without any: OUTWORK_APP,
     the configured modules, or tasks.py in the current directory.
 
-    The first signal lets running jobs end (--grace) and gives the others back; a second one ends at once.
+    The first signal lets running jobs end (--grace) and gives the others back; a second one ends at once. SIGHUP
+    restarts the processes one by one, with the code as it is then.
     """
     listed = [name.strip() for text in queues for name in text.split(",") if name.strip()]
     chosen: dict[str, object] = {
@@ -69,6 +76,9 @@ def worker_command(
         config=None if target.config is None else str(target.config),
         command_line=command_line,
         drain=drain,
+        reload=reload,
+        max_tasks=max_tasks,
+        max_memory=max_memory,
         verbose=is_verbose(),
     )
     click.get_current_context().exit(supervise(options))

@@ -1,7 +1,8 @@
-"""One worker process: `python -m outwork.worker.process`, started by the supervisor.
+"""One worker process: `python -m outwork.worker.process FD`, started by the supervisor.
 
-Its standard input is the supervisor's end of a pipe: the first line says what to run, and the end of it means that the
-supervisor is gone, which is a request to stop.
+Its standard input comes from the supervisor: the first line says what to run, later ones `stop` or `hurry`, and the end
+of it means that the supervisor is gone, which is a request to stop. FD is where it reports: `ready` after the first
+successful exchange, `alive RUNNING/SLOTS` while its loop turns, `replace WHY` when another process should take over.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
@@ -25,14 +26,16 @@ from outwork.worker import logs
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
+from outwork.worker.reporter import Reporter
 from outwork.worker.worker import Worker
 
 logger = logging.getLogger("outwork.worker")
 
 
-def main() -> int:
+def main(report: int) -> int:
     """Run a worker as the supervisor says; the exit code."""
-    first = _first_line(sys.stdin.fileno())
+    lines = _lines(sys.stdin.fileno())
+    first = next(lines, b"")
     if not first:
         return CLEAN
     options = msgspec.json.decode(first, type=WorkerOptions)
@@ -52,14 +55,13 @@ def main() -> int:
     except OutworkError as error:
         return _refuse(error, FAILED)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        worker.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    threading.Thread(target=_watch_supervisor, args=(worker,), name="outwork-supervisor", daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda number, frame: worker.stop(hurry=False))
+    signal.signal(signal.SIGINT, lambda number, frame: worker.stop(hurry=False))
+    threading.Thread(target=_heed, args=(lines, worker), name="outwork-supervisor", daemon=True).start()
+    reporter = Reporter(report, worker, options)
     _say_hello(app, worker)
     summary = worker.run()
+    reporter.close()
     _say_goodbye(summary, drain=options.drain)
     code = RECYCLE if summary.recycle else FAILED if options.drain and summary.failed else CLEAN
     if summary.stuck:
@@ -89,21 +91,18 @@ def _plan(app: Outwork, options: WorkerOptions) -> Plan:
     )
 
 
-def _first_line(handle: int) -> bytes:
+def _lines(handle: int) -> Iterator[bytes]:
     """Read unbuffered: a thread that sits in a buffered read would hold the buffer's lock when the process ends."""
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(handle, 65_536)
-        if not part:
-            return b""
-        line += part
-    return line
+    rest = b""
+    while part := os.read(handle, 65_536):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
 
 
-def _watch_supervisor(worker: Worker) -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass  # nothing is said after the first line; only the end matters
-    worker.stop()
+def _heed(lines: Iterator[bytes], worker: Worker) -> None:
+    for line in lines:
+        worker.stop(hurry=line == b"hurry")
+    worker.stop(hurry=False)
 
 
 def _say_hello(app: Outwork, worker: Worker) -> None:
@@ -132,4 +131,4 @@ def _say_goodbye(summary: Summary, *, drain: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

@@ -1,44 +1,46 @@
-"""The supervisor: starts the worker processes, replaces those that die, and passes signals on.
+"""The supervisor: starts the worker processes, replaces those that die, are full or have old code, passes signals on.
 
-It loads nothing of the application, so nothing of the application can kill it. The processes are in a group of their
-own: Ctrl-C in a terminal reaches the supervisor only, which asks them to stop; when it is killed itself they notice the
-end of their standard input, and stop as well.
+It loads nothing of the application, so nothing of the application can kill it. The processes are in groups of their
+own and are told to stop on their standard input: Ctrl-C in a terminal, or a signal to the whole group, is one signal
+and not two. When the supervisor is killed itself, they notice the end of their standard input, and stop as well.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import random
 import select
 import signal
 import socket
-import subprocess
-import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Final
 
-import msgspec
-
+from outwork.errors import MissingDriver
 from outwork.settings import load
 from outwork.worker import logs
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
+from outwork.worker.notify import Notifier
 from outwork.worker.options import WorkerOptions
+from outwork.worker.place import HURRY, STOP, Place, Process
 
 logger = logging.getLogger("outwork.worker")
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
-HEALTHY_AFTER: Final = 60.0
-"""A process that has lived so long starts its backoff anew."""
 LAST_PATIENCE: Final = 15.0
 """Seconds beyond the grace period after which a process that does not end is killed."""
+STATUS_EVERY: Final = 5.0
+SILENCE: Final = 10.0
+"""A process that has said nothing for so long does not count as alive."""
 
 
 def supervise(options: WorkerOptions) -> int:
-    """Run the worker processes until they are told to stop or have drained; the exit code."""
+    """Run the worker processes until they are told to stop or have drained; the exit code.
+
+    Raises MissingDriver when `reload` is asked for and watchfiles is not installed.
+    """
     logs.set_up(str(options.command_line.get("worker.log_format", "text")), verbose=options.verbose)
     return Supervisor(options).run()
 
@@ -51,130 +53,188 @@ class Supervisor:
         settings = load(environ=os.environ, config_file=config, command_line=options.command_line).settings.worker
         self._options = options
         self._patience = settings.grace + LAST_PATIENCE
-        self._places = [_Place(options) for _ in range(settings.processes)]
+        self._places = [Place(options) for _ in range(settings.processes)]
+        self._notifier = Notifier()
         self._signals = 0
         self._told = 0
+        self._renewals = 0
+        self._renewed = 0
+        self._ready = False
         self._kill_at: float | None = None
+        self._status_at = 0.0
         self._code = CLEAN
 
     def run(self) -> int:
         """Supervise; the exit code."""
         reader, writer = socket.socketpair()
+        changes = _Changes(self._renew) if self._options.reload else None
         with reader, writer:
+            reader.setblocking(False)
             writer.setblocking(False)
             signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._on_signal)
+                signal.signal(number, self._on_stop)
+            signal.signal(signal.SIGHUP, self._on_renew)
             signal.signal(signal.SIGCHLD, lambda number, frame: None)
             try:
                 self._loop(reader)
             finally:
                 signal.set_wakeup_fd(-1)
+                if changes is not None:
+                    changes.close()
         return self._code
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
+
+    def _on_renew(self, number: int, frame: FrameType | None) -> None:
+        self._renewals += 1
+
+    def _renew(self) -> None:
+        """The code has changed (called by the thread that watches the files)."""
+        os.kill(os.getpid(), signal.SIGHUP)
 
     def _loop(self, reader: socket.socket) -> None:
         while True:
-            self._pass_signals_on()
+            self._heed_signals()
             for place in self._places:
                 self._look_after(place)
+            self._replace_one()
+            self._report()
             if all(place.finished for place in self._places):
                 return
-            pauses = [place.start_at - monotonic() for place in self._places if place.start_at is not None]
-            if self._kill_at is not None:
-                pauses.append(self._kill_at - monotonic())
-            if select.select([reader], [], [], max(0.0, min(pauses)) if pauses else None)[0]:
-                reader.recv(1024)
+            talking = [process.reader for place in self._places for process in place.all() if process.reader >= 0]
+            if reader.fileno() in select.select([reader.fileno(), *talking], [], [], self._pause())[0]:
+                reader.recv(4096)
 
-    def _pass_signals_on(self) -> None:
+    def _pause(self) -> float:
+        moments = [place.start_at for place in self._places if place.start_at is not None]
+        if self._kill_at is not None:
+            moments.append(self._kill_at)
+        soonest = min(moments, default=monotonic() + STATUS_EVERY) - monotonic()
+        return max(0.0, min(soonest, STATUS_EVERY, self._notifier.watchdog_every or STATUS_EVERY))
+
+    # ---- signals ----------------------------------------------------------------------------------------------------
+
+    def _heed_signals(self) -> None:
         while self._told < min(self._signals, 2):
             self._told += 1
+            self._notifier.tell(stopping=1)
             for place in self._places:
-                place.tell_to_stop()
+                place.stop(STOP if self._told == 1 else HURRY)
         if self._signals and self._kill_at is None:
             self._kill_at = monotonic() + self._patience
         if self._kill_at is not None and monotonic() >= self._kill_at:
+            for process in (process for place in self._places for process in place.all()):
+                process.kill()
+        if self._renewed < self._renewals and not self._signals:
+            self._renewed = self._renewals
+            logger.info("restarting the worker processes one by one, with the code as it is now")
+            self._notifier.reloading()
             for place in self._places:
-                place.kill()
+                place.renew = True
 
-    def _look_after(self, place: _Place) -> None:
-        """Collect a process that ended, and start one where there should be one."""
-        code = place.ended()
-        if code is not None:
-            self._judge(place, code)
+    # ---- processes --------------------------------------------------------------------------------------------------
+
+    def _look_after(self, place: Place) -> None:
+        """Hear the processes of a place, collect those that ended, and start one where there should be one."""
+        for process in place.all():
+            if process.reader >= 0:
+                process.listen()
+            code = process.exit_code()
+            if code is not None:
+                self._ended(place, process, code)
+        if place.process is not None and place.process.replace and not self._signals:
+            logger.info("worker process %d is replaced: %s", place.process.pid, place.process.replace)
+            place.process.replace, place.renew = "", True
+        if place.successor is not None and place.successor.ready:
+            place.promote()
         if place.start_at is not None and place.start_at <= monotonic():
             place.start()
 
-    def _judge(self, place: _Place, code: int) -> None:
-        if self._signals:
+    def _replace_one(self) -> None:
+        """One place after the other gets a new process, so that most of them always work."""
+        if any(place.successor is not None for place in self._places):
+            return
+        for place in self._places:
+            if place.renew and not self._signals:
+                if place.process is None:
+                    place.start()
+                else:
+                    place.start_successor()
+                return
+        if self._renewals and not any(place.renew for place in self._places):
+            self._renewals = self._renewed = 0
+            self._notifier.tell(ready=1)
+
+    def _ended(self, place: Place, process: Process, code: int) -> None:
+        if process in place.leaving:
+            place.leaving.remove(process)
+        elif process is place.successor:
+            place.successor = None
+            if not self._signals:
+                logger.error("the new worker process ended with exit code %d; the old one goes on", code)
+        else:
+            place.process = None
+            self._judge(place, process, code)
+        if self._signals and not place.all():
             place.finished = True
-            self._code = max(self._code, code) if code in (FAILED, USAGE, BROKER_AWAY) else self._code
-        elif code == RECYCLE:
+            if code in (FAILED, USAGE, BROKER_AWAY):
+                self._code = max(self._code, code)
+
+    def _judge(self, place: Place, process: Process, code: int) -> None:
+        """What follows when the process of a place has ended."""
+        if self._signals:
+            return
+        if code == RECYCLE or (code == CLEAN and not self._options.drain):
             place.start_at = monotonic()
+        elif code == USAGE and self._options.reload:
+            logger.info("waiting for the code to change")
         elif code in (CLEAN, USAGE, BROKER_AWAY) or (code == FAILED and self._options.drain):
             place.finished = True
             self._code = max(self._code, code)
             if code in (USAGE, BROKER_AWAY):  # the others would find the same
                 self._signals = max(self._signals, 1)
         else:
-            pause = place.backoff()
+            pause = place.backoff(process)
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            logger.error("worker process %d %s; another one starts in %.1f s", place.pid, how, pause)
+            logger.error("worker process %d %s; another one starts in %.1f s", process.pid, how, pause)
             place.start_at = monotonic() + pause
 
+    # ---- telling systemd --------------------------------------------------------------------------------------------
 
-class _Place:
-    """A place for one worker process."""
+    def _report(self) -> None:
+        working = [place.process for place in self._places if place.process is not None]
+        everyone = len(working) == len(self._places)
+        if not self._ready and everyone and all(process.ready for process in working):
+            self._ready = True
+            self._notifier.tell(ready=1)
+        now = monotonic()
+        if now >= self._status_at:
+            self._status_at = now + min(STATUS_EVERY, self._notifier.watchdog_every or STATUS_EVERY)
+            loads = ", ".join(process.load or "starting" for process in working)
+            self._notifier.tell(status=f"{len(working)} of {len(self._places)} processes; slots busy: {loads}")
+            if self._ready and everyone and all(now - process.alive_at < SILENCE for process in working):
+                self._notifier.tell(watchdog=1)
 
-    def __init__(self, options: WorkerOptions) -> None:
-        self._hello = msgspec.json.encode(options) + b"\n"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = 0.0
-        self._deaths = 0
-        self.start_at: float | None = monotonic()
-        self.finished = False
-        self.pid = 0
 
-    def start(self) -> None:
-        self.start_at = None
-        self._started_at = monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "outwork.worker.process"],
-            stdin=subprocess.PIPE,
-            process_group=0,
-        )
-        self.pid = self._process.pid
-        assert self._process.stdin is not None
+class _Changes:
+    """Watches the Python files below the current directory, on a thread."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
         try:
-            self._process.stdin.write(self._hello)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            logger.debug("worker process %d ended before it was told what to do", self.pid)
+            from watchfiles import PythonFilter, watch
+        except ImportError as error:
+            raise MissingDriver("--reload needs watchfiles:  pip install 'outwork[watch]'") from error
+        self._stop = threading.Event()
 
-    def ended(self) -> int | None:
-        """The exit code of a process that has ended since the last look."""
-        if self._process is None or (code := self._process.poll()) is None:
-            return None
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process = None
-        return code
+        def run() -> None:
+            for _ in watch(".", watch_filter=PythonFilter(extra_extensions=(".toml",)), stop_event=self._stop):
+                changed()
 
-    def backoff(self) -> float:
-        """How long to wait before the next start: longer with each early death, with full jitter."""
-        self._deaths = 0 if monotonic() - self._started_at > HEALTHY_AFTER else self._deaths
-        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._deaths)
-        self._deaths = min(self._deaths + 1, 10)
-        return random.uniform(0.0, longest)
+        self._thread = threading.Thread(target=run, name="outwork-reload", daemon=True)
+        self._thread.start()
 
-    def tell_to_stop(self) -> None:
-        if self._process is None:
-            self.finished, self.start_at = True, None
-        else:
-            self._process.terminate()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(5.0)

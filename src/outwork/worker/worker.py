@@ -17,7 +17,7 @@ import random
 import socket
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from time import monotonic, time
 from typing import Final
@@ -100,6 +100,9 @@ class Worker:
         self._outage_logged = 0.0
         self._failures = 0
         self._retry_at = 0.0
+        self.turns = 0
+        self.on_turn: Callable[[], None] | None = None
+        """Called on the puller's thread after each successful exchange."""
         self.done = 0
         self.failed = 0
         self.given_back = 0
@@ -116,6 +119,7 @@ class Worker:
         left: int | None = None
         while left is None:
             self.bell.wait(self._nap())
+            self.turns += 1
             if self._stopping and (deadline is None or (self._told and deadline == math.inf)):
                 deadline = self._begin_to_stop()
             if self._stopping and (self._hurry or monotonic() >= (deadline or 0) or not self._busy()):
@@ -126,10 +130,15 @@ class Worker:
                 left = self._left_to_drain()
         return self._end(listener, left or 0)
 
-    def stop(self) -> None:
-        """Claim nothing more, give back what has not started, let running jobs end for the grace period. Called again:
-        do not wait for them. Safe to call from a signal handler."""
-        if self._told:
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended here for good."""
+        return self.done + self.failed
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Claim nothing more, give back what has not started, let running jobs end for the grace period, or with
+        `hurry` not at all. Safe to call from a signal handler, and again."""
+        if hurry:
             self._hurry = True
         self._told = self._stopping = True
         self.bell.ring()
@@ -140,11 +149,9 @@ class Worker:
         self._give_back(self._not_started())
         if not self._told:
             return math.inf
-        logger.info(
-            "stopping: %d jobs run on for up to %s; a second signal gives them back at once",
-            max(0, len(self._hand) - len(self._unsettled)),
-            duration_text(self.plan.grace),
-        )
+        if running := max(0, len(self._hand) - len(self._unsettled)):
+            grace = duration_text(self.plan.grace)
+            logger.info("stopping: %d jobs may take up to %s; a second signal gives them back at once", running, grace)
         return monotonic() + self.plan.grace
 
     def _busy(self) -> bool:
@@ -254,6 +261,8 @@ class Worker:
             self._failures, self._outage_logged = 0, 0.0
         self._settled(pending, answer.answers)
         self._take(answer, room, began)
+        if self.on_turn is not None:
+            self.on_turn()
 
     def _gather(self) -> list[Ended]:
         """The outcomes to settle: those kept from a failed exchange, then what has ended since."""
