@@ -36,7 +36,7 @@ docs: $(VENV)/.docs ## the documentation, as HTML; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-tables: $(VENV)/.base ## write the generated tables of the documentation anew
+tables: $(VENV)/.test ## write the generated tables of the documentation anew
 	$(BIN)/python tools/tables.py
 
 format: $(VENV)/.test ## format the code, and mend what can be mended

@@ -36,7 +36,7 @@ PURE_MODULES: Final = {
 """What a pure room may use of the world: nothing with a clock, I/O, chance or threads."""
 
 JOB: Final = {"job", "errors"}
-DECLARED: Final = {*JOB, "context", "durations", "ids", "payload", "result", "retry", "task"}
+DECLARED: Final = {*JOB, "context", "durations", "events", "hooks", "ids", "payload", "result", "retry", "task"}
 CALLED: Final = {*DECLARED, "attempt", "codec", "contract"}
 APPLICATION: Final = {*CALLED, "app", "settings", "loading", "public"}
 
@@ -49,6 +49,8 @@ KNOWS: Final[dict[str, set[str]]] = {
     "payload": JOB,
     "retry": {"durations", "errors"},
     "context": {*JOB, "contract"},
+    "events": {"job"},
+    "hooks": {*JOB, "context", "events"},
     "result": JOB,
     "contract": JOB,
     "settings": {"contract", "durations", "errors"},
@@ -66,7 +68,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "worker": APPLICATION | {"durations"},
     "cli": APPLICATION | {"worker", "durations"},
     "contrib": APPLICATION | {"cli", "worker"},
-    "testing": {*JOB, "codec", "ids", "contract", "brokers.memory", "public"},
+    "testing": {*JOB, "app", "attempt", "codec", "ids", "contract", "brokers.memory", "public", "task"},
 }
 """For each room, the other rooms it may import from."""
 
@@ -91,6 +93,7 @@ DRIVERS: Final = {
     "pymysql": {"brokers.sql"},
     "redis": {"brokers.redis"},
     "pika": {"brokers.rabbitmq"},
+    "watchfiles": {"worker"},
     "click": {"cli", "contrib"},
     "pytest": {"testing"},
     "hypothesis": {"testing"},
