@@ -50,6 +50,7 @@ from outwork.worker.children import Children, default_children
 from outwork.worker.keeper import Keeper, LifeLock, host_name
 from outwork.worker.limits import Limits
 from outwork.worker.logs import Journal
+from outwork.worker.outage import Outage
 from outwork.worker.plan import Plan, Summary
 from outwork.worker.runners import Loop, Threads
 from outwork.worker.slots import Ended, Runner, Slots
@@ -57,9 +58,8 @@ from outwork.worker.slots import Ended, Runner, Slots
 logger = logging.getLogger("outwork.worker")
 
 LISTEN_SECONDS: Final = 30.0
+SUSPECT_PAUSE: Final = 1.0
 DRAIN_LOOK: Final = 0.2
-LONGEST_PAUSE: Final = 30.0
-OUTAGE_LINE_EVERY: Final = 60.0
 
 
 class Worker:
@@ -82,6 +82,7 @@ class Worker:
         self._keeper = Keeper(self.broker, self._claims, self._presence, self._on_extended, self._on_tended)
         self._journal = Journal()
         self._hand: dict[str, Attempt] = {}
+        self._apart: list[Attempt] = []
         self._unsettled: list[Ended] = []
         self._settling: list[Ended] = []
         self._buried = 0
@@ -97,9 +98,7 @@ class Worker:
         self._recycle = False
         self._closed = False
         self._started_at = time()
-        self._outage_logged = 0.0
-        self._failures = 0
-        self._retry_at = 0.0
+        self._outage = Outage(self.broker.url)
         self.turns = 0
         self.on_turn: Callable[[], None] | None = None
         """Called on the puller's thread after each successful exchange."""
@@ -200,7 +199,7 @@ class Worker:
         until = monotonic() + seconds
         while self._unsettled or self.slots.ended:
             self._exchange()
-            if self._failures:
+            if self._outage.lasts:
                 if monotonic() > until:
                     logger.error("%d outcomes could not be settled: the broker is away", len(self._unsettled))
                     return
@@ -218,8 +217,8 @@ class Worker:
 
     def _nap(self) -> float | None:
         """How long the puller may sleep."""
-        if self._failures:
-            return max(0.0, self._retry_at - monotonic())
+        if self._outage.lasts:
+            return self._outage.pause()
         if self._unsettled or (self._may_be_work and self._appetite.room() > 0 and not self._stopping):
             return 0.0
         if self.slots.backlog:
@@ -229,7 +228,7 @@ class Worker:
         return None
 
     def _has_reason(self) -> bool:
-        if self._failures and monotonic() < self._retry_at:
+        if self._outage.lasts and self._outage.pause():
             return False
         if self._open_claim or self._unsettled or self.slots.ended:
             return True
@@ -252,13 +251,11 @@ class Worker:
             answer = self.broker.exchange(claim_id, settlements, shares, room, min(free, room), self.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, outcomes are kept and settled later
             self._unsettled = pending
-            self._report_outage(error)
+            self._outage.failed(error, len(self._unsettled))
             return
         self._open_claim = None
         self._unsettled = []
-        if self._failures:
-            logger.info("connected again to %s", self.broker.url)
-            self._failures, self._outage_logged = 0, 0.0
+        self._outage.over()
         self._settled(pending, answer.answers)
         self._take(answer, room, began)
         if self.on_turn is not None:
@@ -291,16 +288,20 @@ class Worker:
 
     def _take(self, answer: Exchanged, room: int, began: float) -> None:
         """Start or shelve the claimed jobs, and decide whether there may be more."""
-        attempts: list[Attempt] = []
+        attempts, self._apart = self._apart, []
+        suspects: list[Attempt] = []
         for claimed in answer.claimed:
             begun = begin(claimed, self._tasks, self.id)
             if isinstance(begun, Attempt):
                 begun.claimed_at = began
-                self._hand[claimed.id] = begun
-                attempts.append(begun)
+                (suspects if begun.suspect else attempts).append(begun)
             else:
                 self._unsettled.append(Ended(claimed, begun))
                 self._report_unknown(claimed, isinstance(begun, Release))
+        if suspects:
+            attempts += self._set_apart(suspects)
+        for attempt in attempts:
+            self._hand[attempt.claimed.id] = attempt
         if self._stopping:  # claimed by an exchange that was on its way when the stop came
             self._give_back(attempts)
         elif attempts:
@@ -309,6 +310,19 @@ class Worker:
             self._may_be_work = len(answer.claimed) >= room or answer.next_due == 0
             if not self._may_be_work:
                 self._listen_on()
+
+    def _set_apart(self, suspects: list[Attempt]) -> list[Attempt]:
+        """Jobs whose worker died nearly as often as it may run one at a time, so that a poisonous one does not bury
+        those that were beside it. The others are given back for a moment, and that is settled before it starts."""
+        alone = not any(attempt.suspect for attempt in self._hand.values())
+        first, others = (suspects[:1], suspects[1:]) if alone else ([], suspects)
+        self._unsettled += [Ended(attempt.claimed, Release(delay=SUSPECT_PAUSE)) for attempt in others]
+        if not others:
+            return first
+        self._apart = first
+        for attempt in suspects:
+            self._hand[attempt.claimed.id] = attempt
+        return []
 
     def _listen_on(self) -> None:
         """Let the listener sleep until there is something that could be claimed. With no free slot, or with every queue
@@ -325,7 +339,8 @@ class Worker:
 
     def _not_started(self) -> list[Attempt]:
         """Take out everything that was claimed and does not run yet."""
-        return [*self.slots.withdraw(), *self._threads.waiting(), *self._children.waiting()]
+        apart, self._apart = self._apart, []
+        return [*apart, *self.slots.withdraw(), *self._threads.waiting(), *self._children.waiting()]
 
     def _all_queues(self) -> tuple[str, ...]:
         """The queues to serve: those given, or those named here and those that the broker knows."""
@@ -463,25 +478,10 @@ class Worker:
             )
             return None if scheduled and any(waiting) else scheduled
         except OutworkError as error:
-            self._report_outage(error)
+            self._outage.failed(error, len(self._unsettled))
             return None
 
     # ---- reporting --------------------------------------------------------------------------------------------------
-
-    def _report_outage(self, error: Exception) -> None:
-        """One line a minute while the broker is away."""
-        self._retry_at = monotonic() + min(LONGEST_PAUSE, 0.1 * 2 ** min(self._failures, 10)) * random.random()
-        self._failures += 1
-        if monotonic() - self._outage_logged >= OUTAGE_LINE_EVERY:
-            self._outage_logged = monotonic()
-            known = isinstance(error, OutworkError)
-            logger.error(
-                "%s: %s. %d outcomes are kept; trying again",
-                self.broker.url,
-                error,
-                len(self._unsettled),
-                exc_info=None if known else error,
-            )
 
     def _report_unknown(self, claimed: Claimed, given_back: bool) -> None:
         if given_back and claimed.misses == 0:
