@@ -74,7 +74,8 @@ class SQLBroker(Broker, Store):
                 answers[index] = NotSerializable(f"job {job.id} of {job.task} cannot be written: {error}")
         if accepted:
             self._database.reserve(sum(len(body) for _, body in accepted))
-            self._write(Role.ACCEPT, lambda tx: tx.insert([moves.admit(job, body, tx.now) for job, body in accepted]))
+            self._refuse_if_closed()
+            self._database.accept(accepted)
         return answers
 
     # ---- exchange ---------------------------------------------------------------------------------------------------
@@ -93,6 +94,49 @@ class SQLBroker(Broker, Store):
         repeated = claim_id in self._exchanges or not self._exchanges
         if claim_id not in self._exchanges:
             self._exchanges.append(claim_id)
+        if not repeated and (swapped := self._swap(claim_id, outcomes, queues, limit, free, worker)):
+            return swapped
+        return self._exchange(claim_id, outcomes, queues, limit, free, worker, repeated)
+
+    def _swap(
+        self,
+        claim_id: str,
+        outcomes: Sequence[Settlement],
+        queues: Sequence[Share],
+        limit: int,
+        free: int,
+        worker: str,
+    ) -> Exchanged | None:
+        """The exchange of one round trip, where all went well and the database can do it."""
+        if any(type(one.outcome) is not Done or len(one.outcome.result) > RESULT_LIMIT for one in outcomes):
+            return None
+        if len({one.job_id for one in outcomes}) != len(outcomes):
+            return None
+        self._refuse_if_closed()
+        swap = self._database.swap(claim_id, outcomes, queues, limit, free, worker)
+        if swap is None:
+            return None
+        settled = swap.settled
+        answers = [Answer.DONE] * len(outcomes)
+        if settled is not None:
+            rest = [one for one in outcomes if one.job_id not in settled]
+            told = iter(self._write(Role.WORK, lambda tx: self._settle_carefully(tx, rest)))
+            answers = [Answer.DONE if one.job_id in settled else next(told) for one in outcomes]
+        if swap.care:
+            rest_of_it = self._exchange(claim_id, [], queues, limit, free, worker, False)
+            return rest_of_it._replace(answers=answers)
+        return Exchanged(answers, swap.claimed, None if swap.due_in is None else max(0.0, swap.due_in))
+
+    def _exchange(
+        self,
+        claim_id: str,
+        outcomes: Sequence[Settlement],
+        queues: Sequence[Share],
+        limit: int,
+        free: int,
+        worker: str,
+        repeated: bool,
+    ) -> Exchanged:
         names = [queue for queue, _ in queues]
         careful = False
 
@@ -263,7 +307,9 @@ class SQLBroker(Broker, Store):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            bell.wait(min([left, *(look.due_in for look in looks if look.due_in is not None)]))
+            due = [look.due_in for look in looks if look.due_in is not None]
+            if bell.wait(min([left, *due]), queues):
+                return True
         return False
 
     def interrupt(self) -> None:
@@ -381,14 +427,16 @@ class SQLBroker(Broker, Store):
     # ---- within -----------------------------------------------------------------------------------------------------
 
     def _write(self, role: Role, work: Callable[[Transaction], T]) -> T:
-        if self._closed:
-            raise BrokerUnavailable(f"{self.url} was closed in this process")
+        self._refuse_if_closed()
         return self._database.write(role, work)
 
     def _read(self, work: Callable[[Transaction], T], role: Role = Role.READ) -> T:
+        self._refuse_if_closed()
+        return self._database.read(role, work)
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise BrokerUnavailable(f"{self.url} was closed in this process")
-        return self._database.read(role, work)
 
     def _bell(self, role: Role) -> Bell:
         key = os.getpid(), role  # a child of a fork must not read its parent's events

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
@@ -43,56 +44,92 @@ class _Link(Generic[C]):
 
 
 class Connections(Generic[C]):
-    """At most one connection for each role, opened at first use, of this process only."""
+    """The connections of this process: one for each role unless `most` says more, opened at first use.
 
-    def __init__(self, connect: Callable[[Role], C], disconnect: Callable[[C], None]) -> None:
+    `shared` names roles that use another one's. `quiet_forks`: idle connections are closed before a fork, and those in
+    use are waited for.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[Role], C],
+        disconnect: Callable[[C], None],
+        *,
+        most: Mapping[Role, int] | None = None,
+        shared: Mapping[Role, Role] | None = None,
+        quiet_forks: bool = True,
+    ) -> None:
         self._connect = connect
         self._disconnect = disconnect
-        self._by_pid: dict[int, dict[Role, _Link[C]]] = {}
+        self._most = most or {}
+        self._shared = shared or {}
+        self._quiet_forks = quiet_forks
+        self._by_pid: dict[int, dict[Role, list[_Link[C]]]] = {}
         self._held: list[_Link[C]] = []
         _everywhere.add(self)
 
     @contextmanager
     def borrow(self, role: Role, usable: Callable[[C], bool]) -> Iterator[C]:
-        """The connection of a role, for one thread at a time; replaced if it is not `usable` any more."""
-        link = self._links()[role]
-        with link.lock:
+        """A connection of a role, for one thread at a time; replaced if it is not `usable` any more."""
+        link = self._acquire(role)
+        try:
             if link.connection is not None and not usable(link.connection):
                 self._drop(link)
             if link.connection is None:
                 link.connection = self._connect(role)
             yield link.connection
+        finally:
+            link.lock.release()
 
     def discard(self, role: Role) -> None:
-        """Close the connection of a role: the next user opens a new one."""
-        link = self._links()[role]
-        with link.lock:
-            self._drop(link)
+        """Close the connections of a role: the next user opens a new one."""
+        for link in self._links(role):
+            with link.lock:
+                self._drop(link)
 
     def close(self) -> None:
         for role in Role:
             self.discard(role)
 
-    def _links(self) -> dict[Role, _Link[C]]:
+    def _acquire(self, role: Role) -> _Link[C]:
+        """The first connection that nobody uses, so that no more are opened than are needed; if all are in use, the
+        turn at one of them."""
+        links = self._links(role)
+        if len(links) > 1:
+            for link in links:
+                if link.lock.acquire(blocking=False):
+                    return link
+        link = random.choice(links) if len(links) > 1 else links[0]
+        link.lock.acquire()
+        return link
+
+    def _links(self, role: Role) -> list[_Link[C]]:
         # The pid is checked for processes that were forked behind Python's back; setdefault is atomic, so two first
         # users agree on one set.
         pid = os.getpid()
         links = self._by_pid.get(pid)
         if links is None:
-            links = self._by_pid.setdefault(pid, {role: _Link[C]() for role in Role})
-        return links
+            new = {role: [_Link[C]() for _ in range(self._most.get(role, 1))] for role in Role}
+            links = self._by_pid.setdefault(pid, new)
+        return links[self._shared.get(role, role)]
 
     def _drop(self, link: _Link[C]) -> None:
         connection, link.connection = link.connection, None
         if connection is not None:
             self._disconnect(connection)
 
+    def _all(self) -> list[_Link[C]]:
+        """The links of this process."""
+        return [link for links in self._by_pid.get(os.getpid(), {}).values() for link in links]
+
     def before_fork(self) -> None:
         """Close what is idle, and wait for what is not: SQLite keeps its locks in memory that a fork copies, so a child
         born in the middle of a transaction, or whose parent then exits, would trust locks that nobody holds.
         """
+        if not self._quiet_forks:
+            return
         until = time.monotonic() + FORK_PATIENCE
-        for link in self._by_pid.get(os.getpid(), {}).values():
+        for link in self._all():
             if link.lock.acquire(timeout=max(0.0, until - time.monotonic())):
                 self._held.append(link)
                 self._drop(link)
@@ -104,8 +141,8 @@ class Connections(Generic[C]):
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connections without closing them: closing would end what the parent is doing."""
-        for links in self._by_pid.values():
-            for link in links.values():
+        for roles in self._by_pid.values():
+            for link in (link for links in roles.values() for link in links):
                 if link.connection is not None:
                     keep_for_ever(link.connection)
         self._by_pid.clear()

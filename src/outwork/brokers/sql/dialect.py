@@ -10,10 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
+from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence, Settlement, Share
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.migrate import Step
-from outwork.job import Moment, Record
+from outwork.job import Job, Moment, Record
 
 T = TypeVar("T")
 
@@ -39,6 +39,17 @@ class Look(NamedTuple):
         return self.common or self.solo or (self.due_in is not None and self.due_in <= 0)
 
 
+class Swap(NamedTuple):
+    """What one round trip did: which of the successes it settled (None: all), what it claimed, and in how many seconds
+    the next scheduled job is due. `care`: it claimed nothing, because solo or due jobs are in the line: the verbs that
+    look closer have to do it."""
+
+    settled: Collection[str] | None
+    claimed: list[Claimed]
+    due_in: float | None
+    care: bool
+
+
 class Change(NamedTuple):
     """A move of one job, to be written down."""
 
@@ -52,10 +63,6 @@ class Transaction(ABC):
     now: Moment
 
     # ---- hot: a whole batch in a statement or two -------------------------------------------------------------------
-
-    @abstractmethod
-    def insert(self, records: Sequence[Record]) -> None:
-        """Add new jobs with their places; one whose id is known is left as it is."""
 
     @abstractmethod
     def succeed(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> int:
@@ -161,8 +168,9 @@ class Bell(ABC):
         """From now on changes count: call it before looking."""
 
     @abstractmethod
-    def wait(self, seconds: float) -> None:
-        """Sleep until something changed since `mark`, `ring` was called, or the time is over."""
+    def wait(self, seconds: float, queues: Collection[str] = ()) -> bool | None:
+        """Sleep until something changed since `mark`, `ring` was called, or the time is over. True: it is known that
+        there is work in one of `queues`, so nobody has to look."""
 
     @abstractmethod
     def ring(self) -> None:
@@ -188,6 +196,28 @@ class Database(ABC):
 
     @abstractmethod
     def read(self, role: Role, work: Callable[[Transaction], T]) -> T: ...
+
+    @abstractmethod
+    def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        """Add new jobs with their envelopes, each in its place; one whose id is known is left as it is. Durable when it
+        returns; wakes a waiting worker."""
+
+    @abstractmethod
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        """The same as statements, in their order, for a connection that is not ours."""
+
+    def swap(
+        self,
+        claim_id: str,
+        successes: Sequence[Settlement],
+        queues: Sequence[Share],
+        limit: int,
+        free: int,
+        worker: str,
+    ) -> Swap | None:
+        """Settle successful jobs (no job twice) and claim others, in one round trip. None: this database has no such
+        way, or not for these."""
+        return None
 
     @abstractmethod
     def bell(self, role: Role) -> Bell: ...

@@ -6,7 +6,7 @@ import os
 import random
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from threading import Lock
 from typing import Final
@@ -57,7 +57,7 @@ class SQLiteBell(Bell):
             seen = self._seen != before
             self._suspect_until = time.monotonic() + (LATER_SUSPICION if seen else SUSPICION)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, queues: Collection[str] = ()) -> None:
         with self._in_use:
             self._sleep(time.monotonic() + seconds)
 

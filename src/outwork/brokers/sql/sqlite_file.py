@@ -9,19 +9,19 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 from outwork.brokers.sql.connections import Connections, Role
-from outwork.brokers.sql.dialect import Bell, Database, Transaction
+from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
 from outwork.brokers.sql.migrate import Step, steps, todo
 from outwork.brokers.sql.sqlite_bell import SQLiteBell
-from outwork.brokers.sql.sqlite_moves import SQLiteTransaction
+from outwork.brokers.sql.sqlite_moves import SQLiteTransaction, placed_insertion
 from outwork.brokers.sql.sqlite_statements import statements
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, OutworkError, SchemaError
-from outwork.job import Moment
+from outwork.job import Job, Moment, admit
 
 T = TypeVar("T")
 
@@ -131,6 +131,18 @@ class SQLiteFile(Database):
                 return work(SQLiteTransaction(connection, self._sql, self._clock()))
 
         return self._patiently(role, transact)
+
+    def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        def transact(connection: FileConnection) -> None:
+            with immediate(connection):
+                tx = SQLiteTransaction(connection, self._sql, self._clock())
+                tx.insert([admit(job, body, tx.now) for job, body in jobs])
+
+        self._patiently(Role.ACCEPT, transact)
+
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        now = self._clock()
+        return list(placed_insertion(self._sql, [admit(job, body, now) for job, body in jobs]))
 
     def read(self, role: Role, work: Callable[[Transaction], T]) -> T:
         return self._patiently(role, lambda connection: work(SQLiteTransaction(connection, self._sql, self._clock())))

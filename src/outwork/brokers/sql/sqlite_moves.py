@@ -67,21 +67,7 @@ class SQLiteTransaction(Transaction):
 
     def insertion(self, records: Sequence[Record]) -> Iterator[Statement]:
         """The statements that add these jobs, without their places."""
-        rows = [
-            (
-                record.id,
-                record.task,
-                record.queue,
-                record.priority,
-                record.due,
-                record.enqueued_at,
-                record.max_crashes,
-                record.at_most_once,
-                record.expires_at,
-                stored(record.body),
-            )
-            for record in records
-        ]
+        rows = [_row(record) for record in records]
         at = 0
         for size in CHUNKS:
             while len(rows) - at >= size:
@@ -248,6 +234,9 @@ class SQLiteTransaction(Transaction):
         if which.ids is not None:
             where.append("j.id IN (SELECT value FROM json_each(?))")
             parameters.append(packed(which.ids))
+        if which.attempted is not None:
+            where.append("(j.failures + j.crashes > 0) = ?")
+            parameters.append(which.attempted)
         return where, parameters
 
     def counts(self) -> list[Count]:
@@ -285,7 +274,30 @@ class SQLiteTransaction(Transaction):
         return [msgspec.structs.replace(_decode_presence(presence), seen_at=seen_at) for presence, seen_at in rows]
 
 
+def placed_insertion(sql: Mapping[str, str], records: Sequence[Record]) -> Iterator[Statement]:
+    """The statements that add these jobs with their places on a connection that may add others: two for each job, of
+    which the second knows by `changes()` whether the first did anything."""
+    for record in records:
+        yield Statement(sql["insert 1"], _row(record))
+        yield Statement(sql["place_ready" if record.state is State.READY else "place_scheduled"], ())
+
+
 # ---- rows and records -----------------------------------------------------------------------------------------------
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    return (
+        record.id,
+        record.task,
+        record.queue,
+        record.priority,
+        record.due,
+        record.enqueued_at,
+        record.max_crashes,
+        record.at_most_once,
+        record.expires_at,
+        stored(record.body),
+    )
 
 
 def _bytes(value: str | bytes) -> bytes:

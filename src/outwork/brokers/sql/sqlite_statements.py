@@ -21,6 +21,12 @@ SQL: Final = {
     "scheduled_new": """
         INSERT INTO {p}scheduled SELECT queue, due, seq, task FROM {p}job
         WHERE seq > last_insert_rowid() - ?1 AND due > ?2""",
+    "place_ready": """
+        INSERT INTO {p}ready SELECT queue, at_most_once, -priority, due, id, seq, task, expires_at FROM {p}job
+        WHERE seq = last_insert_rowid() AND changes() = 1""",
+    "place_scheduled": """
+        INSERT INTO {p}scheduled SELECT queue, due, seq, task FROM {p}job
+        WHERE seq = last_insert_rowid() AND changes() = 1""",
     # The results are one JSON object, job id -> result: its keys and values cost no parsing of their own.
     "succeed": """
         INSERT INTO {p}ended
