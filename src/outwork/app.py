@@ -209,11 +209,15 @@ class Outwork(Registry):
         """Put one job in the broker; what `task.enqueue` calls."""
         broker = self._admit(call.task)
         job = call.job()
+        if self.hooks.touches_jobs:
+            job = self.hooks.prepare(job)
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
+            self.hooks.tell_enqueued([job])
             return self._result(call, job, run_here(broker, job, self._tasks))
         [refusal] = broker.enqueue([job])
         if refusal is not None:
             raise refusal
+        self.hooks.tell_enqueued([job])
         if broker.runs_in == "embedded":
             self.start_worker()
         return self._result(call, job)
@@ -222,9 +226,13 @@ class Outwork(Registry):
         """As `enqueue`, without blocking the event loop."""
         broker = self._admit(call.task)
         job = call.job()
+        if self.hooks.touches_jobs:
+            job = self.hooks.prepare(job)
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
+            self.hooks.tell_enqueued([job])
             return self._result(call, job, await arun_here(broker, job, self._tasks))
         await self._flusher.enqueue(job)
+        self.hooks.tell_enqueued([job])
         if broker.runs_in == "embedded":
             self.start_worker()
         return self._result(call, job)
@@ -256,12 +264,16 @@ class Outwork(Registry):
             for task in {id(call.task): call.task for call in batch}.values():
                 self._admit(task)
             jobs = [call.job() for call in batch]
+            if self.hooks.touches_jobs:
+                jobs = [self.hooks.prepare(job) for job in jobs]
             answers = broker.enqueue(jobs)
         except Exception as error:
             if not accepted:
                 raise
             message = f"{len(accepted)} jobs were accepted, then: {error}"
             raise PartlyEnqueued(message, accepted, [(len(accepted), error)]) from error
+        if self.hooks.listens:
+            self.hooks.tell_enqueued([job for job, answer in zip(jobs, answers, strict=True) if answer is None])
         refused = [(len(accepted) + index, answer) for index, answer in enumerate(answers) if answer is not None]
         if refused:
             accepted += [job.id for job, answer in zip(jobs, answers, strict=True) if answer is None]
@@ -353,7 +365,10 @@ class Outwork(Registry):
 
     def cancel(self, job_id: str) -> State | None:
         """Cancel a job; its state afterwards, None if it is not known."""
+        before = self.look_up(job_id) if self.hooks.listens else None
         [state] = self.store.cancel([job_id])
+        if before is not None and state is State.CANCELLED and before.state is not state:
+            self.hooks.tell_cancelled(before)
         return state
 
     async def in_thread(self, work: Callable[..., R], *args: Any) -> R:

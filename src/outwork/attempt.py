@@ -15,11 +15,23 @@ from collections.abc import Mapping
 from contextvars import copy_context
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from outwork import codec
 from outwork.brokers.base import Claimed
 from outwork.context import TaskContext, running
 from outwork.durations import seconds_of
-from outwork.errors import ResultNotSerializable, Snooze, TryAgain, UnknownTask, WorkerDied
+from outwork.errors import HookFailed, ResultNotSerializable, Snooze, TryAgain, UnknownTask, WorkerDied
+from outwork.events import (
+    AttemptFailed,
+    AttemptStarted,
+    JobCancelled,
+    JobFailed,
+    JobGivenBack,
+    JobRetried,
+    JobSnoozed,
+    JobSucceeded,
+)
 from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Job, Outcome, Release, remember
 from outwork.retry import next_delay
 from outwork.task import Task
@@ -49,12 +61,19 @@ class Attempt:
         self.stop_reason: BaseException | Cancelled | Release | None = None
         """Set by who stops the attempt from outside (time limit, cancel, shutdown), before it makes the task raise."""
 
+    @property
+    def suspect(self) -> bool:
+        """Whether its worker died so often that one more death may bury it."""
+        return self.claimed.crashes >= max(1, self.job.max_crashes - 1)
+
     def run(self) -> Outcome:
         """Call the task on this thread."""
         return copy_context().run(self._run)
 
     def _run(self) -> Outcome:
         running.set(self.context)
+        if self.task.hooks.touches_runs:
+            return self._run_hooked()
         try:
             value = self.task.fn(*self.args, **self.kwargs)
             if self.task.is_async:
@@ -68,11 +87,35 @@ class Attempt:
     async def arun(self) -> Outcome:
         """Await the task on this event loop; in an asyncio Task of its own, which has a context of its own."""
         running.set(self.context)
+        if self.task.hooks.touches_runs:
+            return await self._arun_hooked()
         try:
             value = await self.task.fn(*self.args, **self.kwargs)
         except BaseException as error:  # noqa: BLE001 - as above
             return self.failed(error)
         return self.returned(value)
+
+    def _run_hooked(self) -> Outcome:
+        try:
+            if self.task.is_async:
+                import asyncio
+
+                return asyncio.run(self._arun_hooked())
+            self._tell_start()
+            with self.task.hooks.around(self.context):
+                value = self.task.fn(*self.args, **self.kwargs)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self.failed(error)
+        return self._told(self.returned(value))
+
+    async def _arun_hooked(self) -> Outcome:
+        try:
+            self._tell_start()
+            async with self.task.hooks.aaround(self.context):
+                value = await self.task.fn(*self.args, **self.kwargs)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self.failed(error)
+        return self._told(self.returned(value))
 
     def returned(self, value: Any) -> Outcome:
         """The outcome of a call that returned."""
@@ -84,7 +127,14 @@ class Attempt:
         return Done(b"null" if keep == 0 else body, keep)
 
     def failed(self, error: BaseException) -> Outcome:
-        """The outcome of a call that raised."""
+        """The outcome of a call that raised, or was ended from outside."""
+        return self._told(self._judged(error))
+
+    def again(self, delay: float, failures: tuple[Failure, ...], *, counted: bool) -> Outcome:
+        """The outcome of an attempt after which there is to be another one."""
+        return Again(delay, failures, counted)
+
+    def _judged(self, error: BaseException) -> Outcome:
         reason = self.stop_reason
         if isinstance(reason, Release) and self.job.at_most_once:
             return self._dead(WorkerDied("the worker was stopped while it ran; it is not started twice"))
@@ -94,10 +144,12 @@ class Attempt:
             error = reason.with_traceback(error.__traceback__)
         if isinstance(error, Snooze):
             try:
-                return Again(seconds_of(error.for_), self.claimed.errors, counted=False)
+                return self.again(seconds_of(error.for_), self.claimed.errors, counted=False)
             except ValueError as wrong:
                 return self._dead(wrong)
         policy = self.task.options.retry
+        if isinstance(error, HookFailed):  # the policy's exceptions are the task's
+            policy = replace(policy, on=(BaseException,), give_up_on=())
         delay = next_delay(policy, self.claimed.failures + 1, error, random.random())
         if delay is None:
             return self._dead(error)
@@ -106,7 +158,7 @@ class Attempt:
                 delay = seconds_of(error.after)
             except ValueError as wrong:
                 return self._dead(wrong)
-        return Again(delay, remember(self.claimed.errors, self.failure(error)))
+        return self.again(delay, remember(self.claimed.errors, self.failure(error)), counted=True)
 
     def failure(self, error: BaseException) -> Failure:
         """The record of an error."""
@@ -119,26 +171,78 @@ class Attempt:
     def _dead(self, error: BaseException) -> Dead:
         return Dead(remember(self.claimed.errors, self.failure(error)))
 
+    # ---- telling ----------------------------------------------------------------------------------------------------
 
-def begin(claimed: Claimed, tasks: Tasks, worker: str) -> Attempt | Outcome:
+    def _tell_start(self) -> None:
+        self.started_at = self.started_at or time.monotonic()
+        if self.task.hooks.listens:
+            self.task.hooks.tell(AttemptStarted(**self._about()))
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """Tell the listeners how the attempt ended."""
+        if not self.task.hooks.listens:
+            return outcome
+        tell = self.task.hooks.tell
+        about = self._about()
+        if isinstance(outcome, Cancelled):
+            tell(JobCancelled(**{name: about[name] for name in JobCancelled.__struct_fields__}))
+            return outcome
+        about["seconds"] = time.monotonic() - self.started_at if self.started_at else 0.0
+        match outcome:
+            case Done():
+                tell(JobSucceeded(**about))
+            case Again(delay, failures, True):
+                tell(AttemptFailed(**about, failure=failures[-1]))
+                tell(JobRetried(**about, delay=delay))
+            case Again(delay):
+                tell(JobSnoozed(**about, delay=delay))
+            case Dead(failures):
+                tell(AttemptFailed(**about, failure=failures[-1]))
+                tell(JobFailed(**about, failure=failures[-1]))
+            case Release():
+                tell(JobGivenBack(**about))
+        return outcome
+
+    def _about(self) -> dict[str, Any]:
+        return about_attempt(self.claimed, self.job.task, self.job.queue, self.context.worker_id)
+
+
+def begin(claimed: Claimed, tasks: Tasks, worker: str, kind: type[Attempt] = Attempt) -> Attempt | Outcome:
     """The attempt to run, or the outcome where there is nothing to call.
 
     A task that is not known is given back for 30 s, and ends FAILED after an hour of that; what cannot be decoded ends
     FAILED at once.
     """
+    task = None
     try:
         job = codec.decode_job(claimed.body)
         task = tasks.get(job.task)
         if task is not None:
-            return Attempt(claimed, job, task, worker)
+            return kind(claimed, job, task, worker)
     except Exception as error:  # noqa: BLE001 - Undecodable, HintError: no job may break the worker
-        return Dead(remember(claimed.errors, failure_of(error, claimed, worker)))
+        failure = failure_of(error, claimed, worker)
+        if task is not None and task.hooks.listens:
+            about = about_attempt(claimed, task.name, task.options.queue_name, worker)
+            task.hooks.tell(JobFailed(**about, seconds=0.0, failure=failure))
+        return Dead(remember(claimed.errors, failure))
     if claimed.misses + 1 < MISSES_ALLOWED:
         return Release(delay=UNKNOWN_DELAY, missed=True)
     unknown = UnknownTask(
         f"no worker knew the task {job.task!r} for an hour. Import its module in the worker, then retry"
     )
     return Dead(remember(claimed.errors, failure_of(unknown, claimed, worker)))
+
+
+def about_attempt(claimed: Claimed, task: str, queue: str, worker: str) -> dict[str, Any]:
+    """What every event of an attempt says."""
+    return {
+        "job_id": claimed.id,
+        "task_name": task,
+        "queue_name": queue,
+        "at": time.time(),
+        "attempt": claimed.attempt,
+        "worker_id": worker,
+    }
 
 
 def failure_of(error: BaseException, claimed: Claimed, worker: str) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Final
 
@@ -55,6 +56,11 @@ class TaskContext:
     def failures(self) -> tuple[Failure, ...]:
         """The failed attempts so far: the first and the last nine."""
         return self._claimed.errors
+
+    @property
+    def carried(self) -> Mapping[str, str]:
+        """What hooks and carried context variables put beside the arguments."""
+        return self._job.carried or {}
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.task_name} job={self.job_id or 'none'} attempt={self.attempt}>"

@@ -132,6 +132,12 @@ class PartlyEnqueued(EnqueueError):
         self.refused = tuple(refused)
 
 
+class HookRefused(EnqueueError):
+    """A `before_enqueue` hook raised, or a context variable could not be carried; the text names it."""
+
+    code = "OW127"
+
+
 # ---- configuration --------------------------------------------------------------------------------------------------
 
 
@@ -253,11 +259,20 @@ class Expired(OutworkError):
     code = "OW155"
 
 
+class HookFailed(OutworkError):
+    """A hook around the run raised, before or after the task; the text names it."""
+
+    code = "OW156"
+
+
 # ---- control from inside a task (DESIGN: exceptions, because they work at any depth) --------------------------------
 
 
 class Control(OutworkError):
-    """Base of the exceptions by which a task steers its own job."""
+    """Base of the exceptions by which a task steers its own job. Their text is the task's own, without a code."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
 
 
 class TryAgain(Control):

@@ -15,7 +15,7 @@ from outwork.brokers.base import Claimed, Settlement
 from outwork.brokers.memory import MemoryBroker
 from outwork.errors import UnknownTask, Unsupported
 from outwork.ids import new_claim_id
-from outwork.job import Again, Dead, Job, Outcome, Record, Release, remember
+from outwork.job import Dead, Failure, Job, Outcome, Record, Release, remember
 
 logger = logging.getLogger("outwork")
 
@@ -23,10 +23,21 @@ WORKER: Final = "caller"
 NO_PLACE: Final = Unsupported("a task that runs in its caller cannot snooze: there is no place to wait. Set a broker")
 
 
+class OnlyAttempt(Attempt):
+    """There is no other one after it."""
+
+    __slots__ = ()
+
+    def again(self, delay: float, failures: tuple[Failure, ...], *, counted: bool) -> Outcome:
+        if counted:
+            return Dead(failures)
+        return Dead(remember(failures, failure_of(NO_PLACE, self.claimed, WORKER)))
+
+
 def run_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
     """Run a job now, on this thread; its record afterwards."""
     claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
-    begun = begin(claimed, tasks, WORKER)
+    begun = begin(claimed, tasks, WORKER, OnlyAttempt)
     if not isinstance(begun, Attempt):
         return _settle(broker, claimed, job, begun)
     if begun.task.is_async and _loop_runs_here():
@@ -42,7 +53,7 @@ async def arun_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
     import asyncio
 
     claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
-    begun = begin(claimed, tasks, WORKER)
+    begun = begin(claimed, tasks, WORKER, OnlyAttempt)
     if not isinstance(begun, Attempt):
         outcome = begun
     elif begun.task.is_async:
@@ -53,11 +64,7 @@ async def arun_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
 
 
 def _settle(broker: MemoryBroker, claimed: Claimed, job: Job, outcome: Outcome) -> Record:
-    if isinstance(outcome, Again):
-        outcome = Dead(
-            outcome.failures if outcome.counted else remember(claimed.errors, failure_of(NO_PLACE, claimed, WORKER))
-        )
-    elif isinstance(outcome, Release):
+    if isinstance(outcome, Release):
         unknown = UnknownTask(f"the task {job.task!r} is not declared in this application")
         outcome = Dead(remember(claimed.errors, failure_of(unknown, claimed, WORKER)))
     broker.exchange(new_claim_id(), [Settlement(job.id, claimed.claim_id, outcome)], (), 0, 0, WORKER)

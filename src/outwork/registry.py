@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from outwork.errors import DuplicateTask
+from outwork.hooks import Hooks
 from outwork.job import DEFAULT_QUEUE
 from outwork.retry import Retry
 from outwork.task import (
@@ -32,6 +33,7 @@ class Registry(Application):
     """The part of an application that tasks are declared on. It needs no broker and no settings."""
 
     def __init__(self) -> None:
+        self.hooks = Hooks()
         self._tasks: dict[str, Task[Any, Any]] = {}
 
     @overload

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from outwork.context import TaskContext, direct_context
 from outwork.durations import seconds_of
 from outwork.errors import DeclarationError, InvalidOption, NaiveDatetime, NotImportable
+from outwork.hooks import Hooks
 from outwork.ids import new_job_id
 from outwork.job import DEFAULT_QUEUE, PRIORITY_MAX, PRIORITY_MIN, WIRE_VERSION, Job
 from outwork.payload import Payload
@@ -55,6 +56,8 @@ class Options(Struct, frozen=True, kw_only=True):
 
 class Application(Protocol):
     """What a task needs of the application it belongs to."""
+
+    hooks: Hooks
 
     @property
     def max_payload(self) -> int: ...
@@ -102,6 +105,7 @@ class Task(Generic[P, R]):
 
     def __init__(self, app: Application, fn: Callable[..., Any], name: str | None, options: Options) -> None:
         self._app = app
+        self.hooks = app.hooks
         self.fn = fn
         self.name = name or f"{fn.__module__}.{fn.__qualname__}"
         self.options = options
