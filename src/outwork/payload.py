@@ -156,7 +156,7 @@ class Payload:
             return b"null"
         try:
             body = _encode(value)
-        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+        except Exception as error:
             raise ResultNotSerializable(f"{self.name} returned a {type(value).__qualname__}: {error}") from error
         if b"null" in body and (path := _find(value, _is_nan)) is not None:
             raise ResultNotSerializable(
@@ -245,7 +245,8 @@ class Payload:
         )
 
     def _refuse_size(self, given: Struct, size: int, limit: int) -> NoReturn:
-        largest = max(self._struct.__struct_fields__, key=lambda name: len(_encode({name: getattr(given, name)})))
+        values = {name: value for name in given.__struct_fields__ if (value := getattr(given, name)) is not UNSET}
+        largest = max(values, key=lambda name: len(_encode(values[name])))
         raise PayloadTooLarge(
             f"{self.name}(): the arguments take {size:,} bytes, more than max_payload = {limit:,} (the largest is "
             f"{largest}). Store the data and pass a reference to it. Nothing was enqueued"
@@ -318,11 +319,16 @@ def _same(sent: Any, got: Any) -> bool:
 
 def _kin(sent: Any, got: Any) -> bool:
     """Whether a typed value may change its type on the way: to its base, int to float, one collection to another."""
+    if isinstance(sent, type(got)):
+        return not isinstance(sent, bool)
     if isinstance(got, float):
-        return isinstance(sent, int | float) and not isinstance(sent, bool)
-    if isinstance(got, str | int | bytes):
-        return isinstance(sent, type(got)) or (isinstance(got, bytes) and isinstance(sent, bytearray | memoryview))
-    return got is not None
+        return isinstance(sent, int) and not isinstance(sent, bool)
+    if isinstance(got, bytes):
+        return isinstance(sent, bytearray | memoryview)
+    collections = (list, tuple, set, frozenset)
+    return (isinstance(got, collections) and isinstance(sent, collections)) or (
+        isinstance(got, dict) and isinstance(sent, Mapping)
+    )
 
 
 def _find(value: Any, wrong: Callable[[Any], bool], path: str = "") -> str | None:

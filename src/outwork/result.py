@@ -201,9 +201,8 @@ class TaskResult(Generic[R]):
         last = record.errors[-1] if record.errors else None
         reason = f"{last.exception}: {last.message}" if last else "no reason was recorded"
         trace = f"\n\nThe traceback in the worker:\n{last.traceback}" if last and last.traceback else ""
-        raise TaskFailed(
-            f"job {self.id} of {self.task_name} failed after {record.attempts} attempts: {reason}{trace}", record.errors
-        )
+        tries = "1 attempt" if record.attempts == 1 else f"{record.attempts} attempts"
+        raise TaskFailed(f"job {self.id} of {self.task_name} failed after {tries}: {reason}{trace}", record.errors)
 
     def __repr__(self) -> str:
         return f"<TaskResult {self.id} {self.task_name} {self.state.lower()} queue={self.queue_name}>"

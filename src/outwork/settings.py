@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from outwork.brokers.url import masked
-from outwork.durations import seconds_of
+from outwork.durations import bytes_of, seconds_of
 from outwork.errors import SettingsError
 
 PREFIX: Final = "OUTWORK_"
@@ -45,6 +45,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     concurrency: int = 20
     threads: int | None = None
     children: int | None = None
+    child_memory: int | None = None
     processes: int = 1
     grace: float = 25.0
     queues: tuple[str, ...] = ()
@@ -52,9 +53,10 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Struct, frozen=True, kw_only=True):
-    """How many seconds finished and failed jobs are kept."""
+    """How many seconds finished and failed jobs are kept. `results` None: as the broker keeps them, a day (an hour on
+    Redis)."""
 
-    results: float = 86_400.0
+    results: float | None = None
     failed: float = 14 * 86_400.0
 
 
@@ -169,6 +171,7 @@ READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "worker.concurrency": _at_least_one,
     "worker.threads": _at_least_one,
     "worker.children": _at_least_one,
+    "worker.child_memory": bytes_of,
     "worker.processes": _at_least_one,
     "worker.grace": _duration,
     "worker.queues": _shares,

@@ -129,14 +129,14 @@ SAME: list[tuple[Any, Any]] = [
     (date, date(2024, 2, 29)),
     (time, time(1, 2, 3)),
     (timedelta, timedelta(days=2, microseconds=5)),
-    (uuid.UUID, uuid.uuid4()),
+    (uuid.UUID, uuid.UUID(int=7)),
     (Decimal, Decimal("12345678901234567890.000000001")),
     (Color, Color.BLUE),
     (Level, Level.HIGH),
     (Kind, Kind.A),
     (Literal["a", "b"], "b"),
     (Point, Point(1, 2, ["t"])),
-    (Order, Order(uuid.uuid4(), Decimal("9.90"), NOW, Point(1))),
+    (Order, Order(uuid.UUID(int=7), Decimal("9.90"), NOW, Point(1))),
     (Address, Address("Main", 5)),
     (Tagged | Other, Other("o")),
     (Pair, Pair(1, "r")),
@@ -146,7 +146,7 @@ SAME: list[tuple[Any, Any]] = [
     (list[Point], [Point(1)]),
     (dict[str, list[Color]], {"k": [Color.RED]}),
     (dict[int, str], {1: "one"}),
-    (dict[uuid.UUID, int], {uuid.uuid4(): 1}),
+    (dict[uuid.UUID, int], {uuid.UUID(int=7): 1}),
     (set[int], {1, 2}),
     (frozenset[str], frozenset({"a"})),
     (tuple[int, str], (1, "a")),
@@ -160,7 +160,7 @@ SAME: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value"), SAME, ids=lambda each: repr(each)[:40])
+@pytest.mark.parametrize(("hint", "value"), SAME)
 def test_it_arrives_as_what_it_was(hint: Any, value: Any) -> None:
     got = there_and_back(hint, value)
     assert got == value
@@ -241,7 +241,7 @@ def test_a_value_of_another_type_is_refused(hint: Any, value: Any) -> None:
     ("hint", "value"),
     [
         (str, NOW),
-        (str, uuid.uuid4()),
+        (str, uuid.UUID(int=7)),
         (str, Decimal("1.5")),
         (str, Color.RED),
         (str, b"bytes"),
@@ -295,7 +295,7 @@ def test_none_is_not_nan() -> None:
         (datetime, datetime(2024, 1, 1)),
         (datetime | None, datetime(2024, 1, 1)),
         (list[datetime], [NOW, datetime(2024, 1, 1)]),
-        (Order, Order(uuid.uuid4(), Decimal(1), datetime(2024, 1, 1), Point(1))),
+        (Order, Order(uuid.UUID(int=7), Decimal(1), datetime(2024, 1, 1), Point(1))),
     ],
 )
 def test_a_naive_datetime_is_refused(hint: Any, value: Any) -> None:
@@ -313,7 +313,7 @@ def test_a_naive_datetime_is_refused(hint: Any, value: Any) -> None:
         b"bytes",
         {1, 2},
         (1, 2),
-        uuid.uuid4(),
+        uuid.UUID(int=7),
         Decimal("1"),
         Point(1),
         {1: "int key"},
@@ -323,7 +323,6 @@ def test_a_naive_datetime_is_refused(hint: Any, value: Any) -> None:
         Level.LOW,
         timedelta(1),
     ],
-    ids=repr,
 )
 def test_without_a_hint_only_json_goes(value: Any) -> None:
     def fn(thing, /) -> None: ...  # type: ignore[no-untyped-def]
@@ -510,7 +509,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "said"), REFUSED, ids=lambda each: getattr(each, "__name__", None))
+@pytest.mark.parametrize(("make", "said"), REFUSED)
 @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [{"deep": value}]], ids=["bare", "deep"])
 def test_it_cannot_be_sent(make: Callable[[], Any], said: str, wrap: Callable[[Any], Any]) -> None:
     def fn(first: int, thing: Any) -> None: ...
@@ -594,7 +593,11 @@ def test_results_travel_by_the_return_hint() -> None:
         payload.decode_result(b'"text"')
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), object(), float("nan"), [{"a": math.inf}], lambda: None], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [threading.Lock(), object(), float("nan"), [{"a": math.inf}], lambda: None],
+    ids=["lock", "object", "nan", "inf", "lambda"],
+)
 def test_a_result_that_cannot_be_sent(value: Any) -> None:
     def fn() -> Any: ...
 

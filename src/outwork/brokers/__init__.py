@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
+
+from msgspec.structs import replace
 
 from outwork.brokers.base import Broker
 from outwork.brokers.url import masked
 from outwork.errors import InvalidURL, MissingDriver, SettingsError
-from outwork.job import Terms
 
 GROUP: Final = "outwork.brokers"
 
@@ -38,8 +40,9 @@ SCHEMES: Final[dict[str, str]] = {
 """The schemes of this release and the classes behind them."""
 
 
-def open_broker(url: str, broker_class: str = "", terms: Terms | None = None) -> Broker:
-    """The broker of a URL ("" is `immediate:`). `broker_class` (`module:Class`) beats the URL's scheme.
+def open_broker(url: str, broker_class: str = "", terms: Mapping[str, float] | None = None) -> Broker:
+    """The broker of a URL ("" is `immediate:`). `broker_class` (`module:Class`) beats the URL's scheme; `terms` are
+    fields of `Terms` that beat the class's own.
 
     Nothing is connected yet. Raises InvalidURL, MissingDriver, SettingsError.
     """
@@ -51,12 +54,13 @@ def open_broker(url: str, broker_class: str = "", terms: Terms | None = None) ->
             f"{masked(url)!r}: no broker for the scheme {scheme!r}. Known schemes: {', '.join(known_schemes())}. "
             "A broker of another package is named by the setting `broker`, as module:Class"
         )
-    return _load(path, url).from_url(url, terms)
+    found = _load(path, url)
+    return found.from_url(url, replace(found.default_terms, **terms) if terms else None)
 
 
 def known_schemes() -> list[str]:
     """The schemes that have a broker here, those of other packages included."""
-    return sorted({*SCHEMES, *_registered()})
+    return sorted({*SCHEMES, *_registered()} - {"memory"})  # that one is for tests
 
 
 def _registered() -> dict[str, str]:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -175,6 +175,7 @@ class Broker(ABC):
     embedding: Embedding = Embedding()
     url: str
     """The URL without its password, as it may be shown."""
+    default_terms: ClassVar[Terms] = Terms()
     terms: Terms
     clock_offset: float = 0.0
     """For tests only: seconds added to the server's clock wherever this object reads it."""

@@ -177,7 +177,7 @@ def _say_enqueued(
     due = f" at {moment(result.run_after.timestamp())}" if result.run_after else ""
     say(f"{symbol('✓', 'ok')} {result.id} {task.name}({', '.join(values)}) {arrow} queue {result.queue_name}{due}")
     if app.broker.runs_in == "nowhere":
-        say("  the broker is dummy: so it is recorded nowhere else and never run")
+        say("  the broker is dummy: so it was checked, and will never run")
     elif app.broker.runs_in == "elsewhere" and not app.broker.workers():
         say("  no worker is running yet; start one with:  outwork worker")
 

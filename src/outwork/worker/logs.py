@@ -125,7 +125,9 @@ def _line(ended: Ended) -> tuple[int, str]:
             return logging.INFO, f"~ {name} {took} snoozed for {duration_text(delay)}"
         case Dead(failures):
             last = failures[-1]
-            text = f"✗ {name} {took} FAILED after {number} attempts: {last.exception}: {last.message}"
+            text = (
+                f"✗ {name} {took} FAILED after {number} attempt{'s' * (number > 1)}: {last.exception}: {last.message}"
+            )
             return logging.ERROR, f"{text}\n{last.traceback}".rstrip()
         case Cancelled():
             return logging.INFO, f"- {name} {took} cancelled"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, Self
 
 import msgspec
@@ -41,7 +42,7 @@ from outwork.brokers.base import (
 )
 from outwork.brokers.redis import records
 from outwork.brokers.redis.connections import Argument
-from outwork.brokers.redis.options import Options, read_options
+from outwork.brokers.redis.options import DEFAULT_TERMS, Options, read_options
 from outwork.brokers.redis.server import Server
 from outwork.brokers.redis.waiting import Announcements, Doorbell
 from outwork.job import Answer, Job, Record, State, Terms
@@ -74,6 +75,7 @@ class _Process:
 class RedisBroker(Broker, Store):
     """A broker that is its own store, on one server, behind Sentinel, or on one node of a Cluster."""
 
+    default_terms = DEFAULT_TERMS
     # An append-only file is written once a second by default: what was accepted in the last one may be lost.
     capabilities = Capabilities(server_crash=False)
 
@@ -247,14 +249,14 @@ class RedisBroker(Broker, Store):
     def prune(
         self, which: Filter, *, older_than: float, failed_older_than: float, limit: int = 1000, dry_run: bool = False
     ) -> int:
-        old: list[str] = []
+        old: dict[str, None] = {}
         for ids in self._old(which, older_than, failed_older_than):
-            old += ids
+            old.update(dict.fromkeys(ids))
             if not dry_run and len(old) >= limit:
                 break
         if dry_run:
             return len(old)
-        return sum(state is not None and state.finished for state in self._steer("prune", old[:limit]))
+        return sum(state is not None and state.finished for state in self._steer("prune", list(old)[:limit]))
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
@@ -302,15 +304,17 @@ class RedisBroker(Broker, Store):
                 and _fits(record, which)
             ]
             return
-        rank, looked = 0, LOOK_AT
-        while looked == LOOK_AT:
-            looked, found = self._run("old", rank, LOOK_AT, *_filter(which), older_than, failed_older_than)
+        rank = 0
+        while rank >= 0:
+            rank, found = self._run("old", rank, LOOK_AT, *_filter(which), older_than, failed_older_than)
             yield [job_id.decode() for job_id in found]
-            rank += looked
 
 
 def _chunks(packed: Sequence[tuple[str | bytes, ...]]) -> list[list[str | bytes]]:
     """The arguments of all, flat, in as many chunks as the server should take at once."""
+    flat = list(chain.from_iterable(packed))
+    if len(packed) <= CHUNK and sum(map(len, flat)) <= CHUNK_BYTES:
+        return [flat] if flat else []
     chunks: list[list[str | bytes]] = []
     number = size = 0
     for arguments in packed:

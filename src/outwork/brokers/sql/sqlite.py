@@ -56,7 +56,7 @@ class SQLiteBroker(SQLBroker):
         path = os.path.abspath(spelled)
         if not os.path.isabs(spelled) and not os.path.isdir(os.path.dirname(path)):
             raise InvalidURL(f"{parts.shown}: {missing_directory(path, spelled)}")
-        return cls(path, chosen, busy_timeout=busy_timeout, table_prefix=prefix, embedded=embedded, url=parts.shown)
+        return cls(path, chosen, busy_timeout=busy_timeout, table_prefix=prefix, embedded=embedded)
 
     def now(self) -> float:
         return self._moment().wall
