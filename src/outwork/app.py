@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from outwork.errors import (
     Unsupported,
 )
 from outwork.immediate import arun_here, run_here
-from outwork.job import Job, Record, State, Terms
+from outwork.job import Job, Record, State
 from outwork.registry import Registry
 from outwork.result import TaskResult
 from outwork.settings import Settings, load
@@ -74,10 +75,12 @@ class Outwork(Registry):
         self.is_default = False
         self._worker: EmbeddedWorker | None = None
         self._in_child = False
+        self._held = False
         self._lock = RLock()
         self._settings: Settings | None = None
         self._origins: Mapping[str, str] = {}
         self._broker = broker if isinstance(broker, Broker) else None
+        self._stand_in: Broker | None = None
 
     @cached_property
     def _flusher(self) -> Flusher:
@@ -109,7 +112,7 @@ class Outwork(Registry):
         self.is_default = True
 
     def _before_use(self, what: str) -> None:
-        if self._broker is not None and self._settings is not None:
+        if self._broker is not self._stand_in and self._settings is not None:
             raise SettingsError(f"{what}() comes too late: the broker is in use. Call it before the first enqueue")
         self._settings = None
 
@@ -148,11 +151,13 @@ class Outwork(Registry):
 
     def _open(self) -> Broker:
         with self._lock:
+            if self._broker is None and self._stand_in is not None:
+                self._broker = self._stand_in
             if self._broker is None:
                 settings = self.settings
-                terms = Terms(
-                    lease=settings.lease, keep=settings.retention.results, keep_failed=settings.retention.failed
-                )
+                terms = {"lease": settings.lease, "keep_failed": settings.retention.failed}
+                if settings.retention.results is not None:
+                    terms["keep"] = settings.retention.results
                 self._broker = open_broker(settings.broker_url, settings.broker, terms)
             return self._broker
 
@@ -164,22 +169,31 @@ class Outwork(Registry):
             raise Unsupported(f"{broker.url} keeps no results: jobs cannot be looked up there. Use another broker")
         return broker
 
-    def start_worker(self, loop: AbstractEventLoop | None = None) -> None:
+    def start_worker(self, loop: AbstractEventLoop | None = None, *, serving: bool = False) -> None:
         """Start the embedded worker in this process, if the broker wants one and this process serves requests.
 
-        `loop`: an event loop that runs, on which async tasks are to run. Called for every request: does nothing if
-        the worker runs already, or the jobs run elsewhere.
+        `loop`: an event loop that runs, on which async tasks are to run. `serving`: there is a request, so there is no
+        doubt. Called for every request: does nothing if the worker runs already, or the jobs run elsewhere.
         """
         if self._worker is not None and self._worker.alive:
             return
         broker = self.broker
-        if broker.runs_in != "embedded" or self._in_child:
+        if broker.runs_in != "embedded" or self._in_child or self._held:
             return
         from outwork.worker.embedded import EmbeddedWorker, serves_here
 
         with self._lock:
-            if (self._worker is None or not self._worker.alive) and serves_here():
+            if self._worker is not None and self._worker.alive:
+                return
+            if serving or serves_here(durable=broker.capabilities.durable):
                 self._worker = EmbeddedWorker(self, loop)
+
+    def hold_worker(self) -> None:
+        """Start no worker until `release_worker`: the application is starting, and knows when it has started."""
+        self._held = True
+
+    def release_worker(self) -> None:
+        self._held = False
 
     def stop_worker(self) -> None:
         """Drain the embedded worker for five seconds, give the rest back, and end it."""
@@ -200,7 +214,21 @@ class Outwork(Registry):
             self._flusher.close()
         with self._lock:
             broker, self._broker = self._broker, None
-        if broker is not None:
+        if broker is not None and broker is not self._stand_in:
+            broker.close()
+
+    @contextmanager
+    def standing_in(self, broker: Broker) -> Iterator[None]:
+        """For tests: this broker takes the place of the application's own for the length of the block, whatever is
+        configured or closed meanwhile."""
+        before = self._broker, self._stand_in
+        self._broker = self._stand_in = broker
+        try:
+            yield
+        finally:
+            if "_flusher" in self.__dict__:
+                self._flusher.close()
+            self._broker, self._stand_in = before
             broker.close()
 
     # ---- enqueueing -------------------------------------------------------------------------------------------------
