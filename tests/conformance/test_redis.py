@@ -8,7 +8,7 @@ import pytest
 
 from outwork.brokers.base import Broker
 from outwork.brokers.redis.broker import RedisBroker
-from outwork.job import WIRE_VERSION, Job, Terms
+from outwork.job import Job, Terms
 from outwork.testing.conformance import BrokerConformance, MakeBroker, new_job
 from support.redis_server import RedisServer
 
@@ -32,8 +32,11 @@ class TestRedis(BrokerConformance):
         return make
 
     def plant_garbage(self, broker: Broker, job_id: str, body: bytes) -> None:
-        self.server.ask("HSET", "{outwork}:body", job_id, body)
+        packed = self.server.ask("HGET", "{outwork}:job", job_id)
+        start = 65 + int.from_bytes(packed[18:20])
+        end = start + int.from_bytes(packed[61:65])
+        garbled = packed[:61] + len(body).to_bytes(4) + packed[65:start] + body + packed[end:]
+        self.server.ask("HSET", "{outwork}:job", job_id, garbled)
 
     def refused_job(self) -> Job:
-        assert WIRE_VERSION == 1
         return new_job(queue="a\0b")

@@ -21,10 +21,13 @@ STATES: Final = {
     b"C": State.CANCELLED,
 }
 LETTERS: Final = {state: letter.decode() for letter, state in STATES.items()}
-AT_MOST_ONCE, ASKED, EXPIRES = 1, 4, 8
+AT_MOST_ONCE, ASKED, EXPIRES, BODY_APART, RESULT_APART = 1, 4, 8, 16, 32
 
-_front = Struct(">cBHBdIIIIdd")
-_tail = Struct(">dddB")
+INLINE: Final = 1024
+"""Bytes of a body or result up to which it is a part of the record."""
+
+_front = Struct(">cddBHBdIIIIddI")
+_tail = Struct(">dBH")
 _head = Struct(">BHBI")
 _timing = Struct(">Bddd")
 _counters = Struct(">III")
@@ -42,7 +45,10 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
     """What `enqueue.lua` takes for a job: id, head, timing, body. Raises EnqueueError."""
     try:
         body = codec.encode_job(job)
-        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, job.at_most_once, job.expires is not None)
+        flags = (
+            AT_MOST_ONCE * job.at_most_once + EXPIRES * (job.expires is not None) + BODY_APART * (len(body) > INLINE)
+        )
+        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags)
     except EnqueueError:
         raise
     except (TypeError, ValueError) as error:  # a lone surrogate in a text, say
@@ -54,7 +60,7 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
 
 
 @lru_cache(1024)
-def _head_of(queue: str, task: str, priority: int, max_crashes: int, at_most_once: bool, expires: bool) -> bytes:
+def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int) -> bytes:
     names = f"{queue}\0{task}".encode()
     if "\0" in queue or not queue:
         raise InvalidOption(f"the queue {queue!r} has no name that Redis can hold: leave out the NUL character")
@@ -62,29 +68,29 @@ def _head_of(queue: str, task: str, priority: int, max_crashes: int, at_most_onc
         raise InvalidOption(f"the names of queue and task have {len(names)} bytes; at most {NAMES_LIMIT} are possible")
     if not (PRIORITY_MIN <= priority <= PRIORITY_MAX and 0 <= max_crashes < 2**32):
         raise InvalidOption(f"priority {priority} or max_crashes {max_crashes} is out of range")
-    return _head.pack(AT_MOST_ONCE * at_most_once + EXPIRES * expires, len(names), 100 - priority, max_crashes) + names
+    return _head.pack(flags, len(names), 100 - priority, max_crashes) + names
 
 
 # ---- settle ---------------------------------------------------------------------------------------------------------
 
 
 def settle_arguments(settlement: Settlement) -> tuple[str | bytes, ...]:
-    """What `exchange.lua` takes for a settlement: id, claim id, kind, value, text."""
+    """What `exchange.lua` takes for a settlement: id, how, text."""
     job_id, claim_id, outcome = settlement
     match outcome:
         case Done(result, keep):
             if len(result) > RESULT_LIMIT:
                 text = f"the result has {len(result)} bytes; at most {RESULT_LIMIT} can be stored"
-                return job_id, claim_id, "B", "", text
-            return job_id, claim_id, "D", "" if keep is None else repr(keep), result
+                return job_id, f"B{claim_id}\0", text
+            return job_id, f"D{claim_id}\0{'' if keep is None else keep}", result
         case Dead(failures, keep):
-            return job_id, claim_id, "F", "" if keep is None else repr(keep), encode_failures(failures)
+            return job_id, f"F{claim_id}\0{'' if keep is None else keep}", encode_failures(failures)
         case Again(delay, failures, counted):
-            return job_id, claim_id, "A" if counted else "N", repr(delay), encode_failures(failures)
+            return job_id, f"{'A' if counted else 'N'}{claim_id}\0{delay}", encode_failures(failures)
         case Cancelled():
-            return job_id, claim_id, "C", "", b""
+            return job_id, f"C{claim_id}\0", b""
         case _:
-            return job_id, claim_id, "M" if outcome.missed else "R", repr(outcome.delay), b""
+            return job_id, f"{'M' if outcome.missed else 'R'}{claim_id}\0{outcome.delay}", b""
 
 
 def encode_failures(failures: Sequence[Failure]) -> bytes:
@@ -125,31 +131,39 @@ def moment(packed: bytes) -> float:
 
 def counters(record: bytes) -> tuple[int, int, int]:
     """Failures, crashes and misses."""
-    failures, crashes, misses = _counters.unpack_from(record, 13)
+    failures, crashes, misses = _counters.unpack_from(record, 29)
     return failures, crashes, misses
 
 
 def decode_record(
-    job_id: str, packed: bytes, body: bytes, errors: bytes | None, result: bytes | None, now: float
+    job_id: str, packed: bytes, body: bytes | None, errors: bytes | None, result: bytes | None, now: float
 ) -> Record:
-    """The record of a job as it stands at `now`: what fell due is ready, whether or not a script came by since."""
-    letter, flags, length, place, due, failures, crashes, misses, max_crashes, enqueued_at, expires_at = (
+    """The record of a job as it stands at `now`: what fell due is ready, whether or not a script came by since.
+
+    `body` and `result` are those that are kept apart, if they are.
+    """
+    letter, until, finished_at, flags, names_length, place, due, *numbers, enqueued_at, expires_at, body_length = (
         _front.unpack_from(packed)
     )
+    failures, crashes, misses, max_crashes = numbers
     state = STATES[letter]
     if state is State.SCHEDULED and due <= now:
         state = State.READY
-    start = _front.size + length
-    queue, _, task = packed[_front.size : start].decode().partition("\0")
-    started_at, until, finished_at, claim_length = _tail.unpack_from(packed, start)
-    claim_start = start + _tail.size
+    body_start = _front.size + names_length
+    tail = body_start + body_length
+    queue, _, task = packed[_front.size : body_start].decode().partition("\0")
+    started_at, claim_length, worker_length = _tail.unpack_from(packed, tail)
+    claim = tail + _tail.size
+    worker = claim + claim_length
+    if result is None and state is State.SUCCESSFUL:
+        result = packed[worker + worker_length :]
     ended = state.finished
     return Record(
         id=job_id,
         task=task,
         queue=queue,
         priority=100 - place,
-        body=body,
+        body=packed[body_start:tail] if body is None else body,
         state=state,
         due=due,
         enqueued_at=enqueued_at,
@@ -160,8 +174,8 @@ def decode_record(
         crashes=crashes,
         misses=misses,
         errors=decode_failures(errors),
-        claim_id=packed[claim_start : claim_start + claim_length].decode() or None,
-        worker=packed[claim_start + claim_length :].decode() or None,
+        claim_id=packed[claim:worker].decode() or None,
+        worker=packed[worker : worker + worker_length].decode() or None,
         lease_until=until if state is State.RUNNING else None,
         cancel_requested=bool(flags & ASKED),
         started_at=started_at or None,

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 KEYS: Final = (
     *("job", "body", "errors", "result"),
-    *("ready", "later", "running", "claims", "expiry", "ended", "ids"),
+    *("ready", "later", "held", "claims", "expiry", "ended", "ids"),
     *("counts", "watch", "workers", "alive"),
 )
 """Everything a namespace consists of, besides a list `bell:<queue>` where somebody is to be woken."""

@@ -204,7 +204,7 @@ class Server:
             )
 
     def _check_types(self, wire: Wire) -> None:
-        expected = {"ready", "later", "running", "claims", "expiry", "ended", "ids", "alive"}
+        expected = {"ready", "later", "claims", "expiry", "ended", "ids", "alive"}
         for key, kind in zip(KEYS, self._evaluate(wire, "types", (0,)), strict=True):
             wanted = b"zset" if key in expected else b"hash"
             if kind not in (b"none", wanted):

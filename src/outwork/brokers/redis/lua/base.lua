@@ -8,6 +8,11 @@ local pack, unpacked = struct.pack, struct.unpack
 local clock = call('TIME')
 local now = clock[1] + clock[2] / 1000000 + ARGV[1]
 
+-- A number as text, without loss. (Redis would do the same with each number it is given, at 0.5 us each.)
+local function exact(number)
+    return string.format('%.17g', number)
+end
+
 -- A command over a list of any length: Lua's stack takes about 8,000 arguments at once. Pairs are never parted.
 local function many(command, key, items)
     for first = 1, #items, 4000 do

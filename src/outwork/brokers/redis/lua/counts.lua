@@ -5,7 +5,7 @@
 
 local more = 0
 for _, field in ipairs(call('HKEYS', COUNTS)) do
-    if byte(field, 1) == SCHEDULED_BYTE and promote(queue_of(sub(field, 2)), tonumber(ARGV[2])) >= tonumber(ARGV[2]) then
+    if byte(field, 1) == SCHEDULED and promote(queue_of(sub(field, 2)), tonumber(ARGV[2])) >= tonumber(ARGV[2]) then
         more = 1
     end
 end

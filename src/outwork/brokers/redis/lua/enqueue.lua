@@ -3,40 +3,68 @@
 --
 -- ARGV: offset, then for each job: id, head, timing, body
 --   head    flags, length of names, place (4 bytes), max_crashes (4 bytes), names
+--   body    in the record, or in BODY, if the flags say so
 --   timing  '' or: which of due, delay, expires are given (1, 2, 4), and the three of them
 --
 -- The first write is an HSET, which a full server refuses: so a batch is written whole or not at all.
 
+local at = pack('>d', now)
+local put, bodies, index, ready = {}, {}, {}, entries.ready
+local fresh, plain = {}, {}
+local no_tail = sub(NEVER, 1, 11)
+
+-- A record up to the length of its body.
+local function front_of(head, state, due, expires)
+    return state .. NEVER .. sub(head, 1, 4) .. due .. sub(NEVER, 1, 12) .. sub(head, 5, 8) .. at .. expires
+end
+
+-- How the record of a job that may start at once begins, and its place in READY: the same for all that have this head.
+local function plain_of(head, names)
+    local queue = queue_of(names)
+    local known = {
+        front = front_of(head, 'R', at, sub(NEVER, 1, 8)), names = names, queue = queue, jobs = 0,
+        start = queue .. '\0' .. sub(head, 4, 4) .. at,
+    }
+    plain[head] = known
+    return known
+end
+
+local function timed(id, head, timing, names, rest)
+    local state, due, expires = 'R', now, sub(NEVER, 1, 8)
+    local given, when, delay, patience = unpacked('>Bddd', timing)
+    if has(given, 1) then due = when end
+    if has(given, 2) then due = now + delay end
+    if due > now then state = 'S' end
+    if has(given, 4) then expires = pack('>d', math.max(due, now) + patience) end
+    local s = front_of(head, state, pack('>d', math.max(due, 0)), expires) .. rest
+    enter(id, s, names)
+    return s
+end
+
 local ids = {}
 for i = 2, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local known = fetch(JOB, ids)
-local at = pack('>d', now)
-local counters, no_moment, no_tail = string.rep('\0', 12), string.rep('\0', 8), string.rep('\0', 25)
-local put, bodies, index = {}, {}, {}
-local fresh = {}
-
 for k, id in ipairs(ids) do
     if not known[k] and not fresh[id] then
         fresh[id] = true
-        local head, timing = ARGV[4 * k - 1], ARGV[4 * k]
-        local names = sub(head, 9)
-        local state, due, expires = 'R', at, no_moment
-        if timing ~= '' then
-            local given, when, delay, patience = unpacked('>Bddd', timing)
-            if not has(given, 1) then when = now end
-            if has(given, 2) then when = now + delay end
-            if when > now then state = 'S' end
-            due = pack('>d', math.max(when, 0))
-            if has(given, 4) then expires = pack('>d', math.max(when, now) + patience) end
+        local head, timing, body, n = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1], #put + 1
+        local names = plain[head] and plain[head].names or sub(head, 9)
+        if has(byte(head, 1), BODY_APART) then
+            bodies[#bodies + 1] = id
+            bodies[#bodies + 1] = body
+            body = ''
         end
-        local s = state .. sub(head, 1, 4) .. due .. counters .. sub(head, 5, 8) .. at .. expires .. names .. no_tail
-        put[#put + 1] = id
-        put[#put + 1] = s
-        bodies[#bodies + 1] = id
-        bodies[#bodies + 1] = ARGV[4 * k + 1]
-        index[#index + 1] = '0'
-        index[#index + 1] = id
-        enter(id, s, names)
+        local rest = pack('>I4', #body) .. names .. body .. no_tail
+        put[n], index[n], index[n + 1] = id, '0', id
+        if timing == '' then
+            local same = plain[head] or plain_of(head, names)
+            same.jobs = same.jobs + 1
+            put[n + 1] = same.front .. rest
+            ready[#ready + 1] = '0'
+            ready[#ready + 1] = same.start .. id
+        else
+            put[n + 1] = timed(id, head, timing, names, rest)
+        end
     end
 end
 
@@ -44,6 +72,10 @@ many('HSET', JOB, put)
 many('HSET', BODY, bodies)
 many('ZADD', IDS, index)
 write_entries()
+for _, same in pairs(plain) do
+    count('R', same.names, same.jobs)
+    ring(same.queue)
+end
 write_tally()
 ring_for_entries()
 return 1

@@ -1,8 +1,8 @@
--- keys: job body errors result ready later running claims expiry ended counts watch
--- needs: record tally waiting ending failing
+-- keys: job body errors result ready later held claims expiry ended counts watch
+-- needs: record tally waiting ending failing holding
 --
 -- ARGV: offset, claim id, worker, limit, free, lease, keep, keep_failed, number of queues, then for each queue its name
--- and share, then for each settlement: id, claim id, kind, value, text
+-- and share, then for each settlement: id, how, text. How is a kind, the claim id, a NUL, and a value:
 --   D done (keep, result)   F dead (keep, errors)   B result too large (keep, message)   C cancelled
 --   A again, N again and not counted (delay, errors)   R released, M released as unknown (delay)
 --
@@ -15,91 +15,112 @@ local first = 10 + 2 * queue_count
 
 -- ---- settle ----
 
-local put, results, failures, gone = {}, {}, {}, {}
-local released = {} -- claim ids that lost a job, and their workers
+local put, results, failures = {}, {}, {}
+local done = {}      -- how many jobs of these names were successful
+local releasing = {} -- how many jobs a claim lost, and its worker
 
--- Back to where jobs wait. Counters are changed in place: nothing of it is on the path of a job that succeeds.
-local function wait_again(id, s, t, names, due, failed, missed, text)
-    local flags = byte(s, 2)
+-- Back to where jobs wait, counted or not.
+local function wait_again(id, s, names, due, failed, missed, text)
+    local flags = byte(s, 18)
     if text ~= '' or failed + missed > 0 then flags = with(flags, HISTORY) end
     if text ~= '' then
         failures[#failures + 1] = id
         failures[#failures + 1] = text
     end
-    s = sub(s, 1, 1) .. char(flags) .. sub(s, 3, 13)
-        .. pack('>I4', number_at('>I4', s, 14) + failed) .. sub(s, 18, 21)
-        .. pack('>I4', number_at('>I4', s, 22) + missed) .. sub(s, 26)
+    s = sub(s, 1, 17) .. char(flags) .. sub(s, 19, 29) .. pack('>I4', number_at('>I4', s, 30) + failed)
+        .. sub(s, 34, 37) .. pack('>I4', number_at('>I4', s, 38) + missed) .. sub(s, 42)
     if has(flags, ASKED) then
         count('C', names, 1)
-        return finish(id, s, t, 'C', keep_failed)
+        return finish(id, s, 'C', keep_failed)
     end
-    if due then s = sub(s, 1, 5) .. pack('>d', due) .. sub(s, 14) end
-    local state = number_at('>d', s, 6) > now and 'S' or 'R'
-    s = state .. sub(s, 2, t + 7) .. pack('>d', 0) .. sub(s, t + 16)
+    due = due or number_at('>d', s, 22)
+    s = (due > now and 'S' or 'R') .. NEVER .. sub(s, 18, 21) .. pack('>d', due) .. sub(s, 30)
     enter(id, s, names)
     return s
 end
 
-local function settle(id, s, t, kind, value, text)
-    local names = sub(s, 46, t - 1)
+local function settle(id, s, t, names, kind, value, text)
     count('X', names, -1)
-    if kind == 'D' then
-        count('D', names, 1)
-        results[#results + 1] = id
-        results[#results + 1] = text
-        return finish(id, s, t, 'D', value == '' and keep or value)
-    elseif kind == 'F' or kind == 'B' then
-        local attempt = number_at('>I4', s, 14) + 1
+    if kind == 'F' or kind == 'B' then
+        local failed = number_at('>I4', s, 30) + 1
         if kind == 'B' then
-            call('ZREM', RUNNING, '')
-            remember(id, 'ResultNotSerializable', text, attempt + number_at('>I4', s, 18), worker_of(s, t))
+            remember(id, 'ResultNotSerializable', text, failed + number_at('>I4', s, 34), worker_of(s, t))
         else
             failures[#failures + 1] = id
             failures[#failures + 1] = text
         end
         count('F', names, 1)
-        s = sub(s, 1, 1) .. char(with(byte(s, 2), HISTORY)) .. sub(s, 3, 13) .. pack('>I4', attempt) .. sub(s, 18)
-        return finish(id, s, t, 'F', value == '' and keep_failed or value)
+        s = sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19, 29) .. pack('>I4', failed) .. sub(s, 34)
+        return finish(id, s, 'F', value == '' and keep_failed or value)
     elseif kind == 'C' then
         count('C', names, 1)
-        return finish(id, s, t, 'C', keep_failed)
+        return finish(id, s, 'C', keep_failed)
     elseif kind == 'A' or kind == 'N' then
-        return wait_again(id, s, t, names, now + value, kind == 'A' and 1 or 0, 0, text)
+        return wait_again(id, s, names, now + value, kind == 'A' and 1 or 0, 0, text)
     end
     local delay = tonumber(value)
-    return wait_again(id, s, t, names, delay > 0 and now + delay or nil, 0, kind == 'M' and 1 or 0, '')
+    return wait_again(id, s, names, delay > 0 and now + delay or nil, 0, kind == 'M' and 1 or 0, '')
+end
+
+local hows = {}
+
+local function read_how(how)
+    local cut = find(how, '\0', 1, true)
+    local read = {kind = sub(how, 1, 1), claim = sub(how, 2, cut - 1), value = sub(how, cut + 1)}
+    if read.kind == 'D' then read.ending = front_for('D', read.value == '' and keep or read.value) end
+    releasing[read.claim] = releasing[read.claim] or {jobs = 0}
+    hows[how] = read
+    return read
 end
 
 local answers = {}
 if #ARGV >= first then
-    local ids, current = {}, {}
-    for i = first, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
-    for k, s in ipairs(fetch(JOB, ids)) do current[ids[k]] = s end
+    local ids, seen = {}, {}
+    for i = first, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+    call('HDEL', HELD, '')
+    local records = fetch(JOB, ids)
     for k, id in ipairs(ids) do
-        local i = first + 5 * (k - 1)
-        local s, claim, answer = current[id], ARGV[i + 1], 'S'
+        local i = first + 3 * (k - 1)
+        local how, text, s, answer = ARGV[i + 1], ARGV[i + 2], records[seen[id] or k], 'S'
+        how = hows[how] or read_how(how)
         if s then
             local t = tail_of(s)
-            if claim_of(s, t) == claim then
+            if claim_of(s, t) == how.claim then
                 answer = 'A'
-                if byte(s, 1) == RUNNING_BYTE then
+                if byte(s, 1) == RUNNING then
                     answer = 'D'
-                    gone[#gone + 1] = claim .. '\0' .. id
-                    released[claim] = released[claim] or worker_of(s, t)
-                    s = settle(id, s, t, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
-                    current[id] = s
+                    local names, losing = names_of(s), releasing[how.claim]
+                    losing.jobs = losing.jobs + 1
+                    losing.worker = losing.worker or worker_of(s, t)
+                    if how.ending then
+                        done[names] = (done[names] or 0) + 1
+                        finished[#finished + 1] = id
+                        how.ending.ids[#how.ending.ids + 1] = id
+                        if #text <= 1024 then
+                            s = how.ending.front .. sub(s, 18) .. text
+                        else
+                            results[#results + 1] = id
+                            results[#results + 1] = text
+                            s = how.ending.front .. char(with(byte(s, 18), RESULT_APART)) .. sub(s, 19)
+                        end
+                    else
+                        s = settle(id, s, t, names, how.kind, how.value, text)
+                    end
                     put[#put + 1] = id
                     put[#put + 1] = s
+                    records[seen[id] or k] = s
                 end
             end
         end
+        seen[id] = seen[id] or k
         answers[k] = answer
     end
-    many('ZREM', RUNNING, gone)
-    for claim, holder in pairs(released) do
-        if not call('ZRANGEBYLEX', RUNNING, '[' .. claim .. '\0', '(' .. claim .. '\1', 'LIMIT', 0, 1)[1] then
-            call('ZREM', CLAIMS, claim .. '\0' .. holder)
-        end
+    for claim, losing in pairs(releasing) do
+        if losing.jobs > 0 then let_go(claim, losing.worker, losing.jobs) end
+    end
+    for names, jobs in pairs(done) do
+        count('X', names, -jobs)
+        count('D', names, jobs)
     end
     many('HSET', JOB, put)
     many('HSET', RESULT, results)
@@ -113,21 +134,9 @@ end
 
 -- ---- claim ----
 
-local taken, states, running = {}, {}, {}
-local tail = pack('>ddd', now, now + lease, 0) .. char(#claim_id) .. claim_id .. worker
+local front, tail = 'X' .. pack('>dd', now + lease, 0), pack('>dBI2', now, #claim_id, #worker) .. claim_id .. worker
+local taken, states, bodies, apart, claimed = {}, {}, {}, {}, {}
 put = {}
-
-local function take(id, s, t, names)
-    count('X', names, 1)
-    count('R', names, -1)
-    s = 'X' .. sub(s, 2, t - 1) .. tail
-    taken[#taken + 1] = id
-    states[#states + 1] = s
-    running[#running + 1] = '0'
-    running[#running + 1] = claim_id .. '\0' .. id
-    put[#put + 1] = id
-    put[#put + 1] = s
-end
 
 -- Take up to `left` ready jobs of a queue. True if some may remain that another worker could take.
 local function claim_from(queue, left)
@@ -139,8 +148,8 @@ local function claim_from(queue, left)
         local ids, leaving, unexpiring = {}, {}, {}
         for k, member in ipairs(members) do ids[k] = sub(member, after) end
         for k, s in ipairs(fetch(JOB, ids)) do
-            local flags = byte(s, 2)
-            local late = flags >= EXPIRES and has(flags, EXPIRES) and number_at('>d', s, 38) <= now
+            local flags = byte(s, 18)
+            local late = has(flags, EXPIRES) and number_at('>d', s, 54) <= now
             local solo = flags % 4 > 0
             if solo and not late and free <= 0 then
                 skipped = skipped + 1
@@ -148,10 +157,16 @@ local function claim_from(queue, left)
                 leaving[#leaving + 1] = members[k] -- one that is late stays in EXPIRY, and tend ends it
                 if not late then
                     if solo then free = free - 1 end
-                    left = left - 1
                     if has(flags, EXPIRES) then unexpiring[#unexpiring + 1] = ids[k] end
-                    local t = tail_of(s)
-                    take(ids[k], s, t, sub(s, 46, t - 1))
+                    left = left - 1
+                    local t, b, n = tail_of(s), body_of(s), #taken + 1
+                    local names = sub(s, 66, b - 1)
+                    claimed[names] = (claimed[names] or 0) + 1
+                    bodies[n] = sub(s, b, t - 1)
+                    if has(flags, BODY_APART) then apart[#apart + 1] = n end
+                    s = front .. sub(s, 18, t - 1) .. tail
+                    taken[n], states[n] = ids[k], s
+                    put[2 * n - 1], put[2 * n] = ids[k], s
                 end
             end
         end
@@ -164,8 +179,7 @@ local function claim_from(queue, left)
 end
 
 local next_due
-local held = call('ZRANGEBYLEX', RUNNING, '[' .. claim_id .. '\0', '(' .. claim_id .. '\1')
-local repeated = #held > 0
+local held, held_records = held_by(claim_id)
 for i = 10, first - 1, 2 do
     local queue, share = ARGV[i], tonumber(ARGV[i + 1])
     local due = first_of(LATER, queue)
@@ -176,7 +190,7 @@ for i = 10, first - 1, 2 do
     if limit > 0 then
         touched[queue] = nil
         local left, remain = math.min(share, limit - #taken), nil
-        if repeated or left <= 0 then
+        if #held > 0 or left <= 0 then
             remain = first_of(READY, queue)
         else
             remain = claim_from(queue, left)
@@ -187,13 +201,21 @@ for i = 10, first - 1, 2 do
     if due then next_due = math.min(next_due or math.huge, math.max(0, due_of(due, queue) - now)) end
 end
 if #taken > 0 then
-    call('ZADD', CLAIMS, string.format('%.17g', now + lease), claim_id .. '\0' .. worker)
-    many('ZADD', RUNNING, running)
+    call('ZADD', CLAIMS, exact(now + lease), claim_id .. '\0' .. worker)
+    call('HSET', HELD, 'n' .. claim_id, #taken, 'i' .. claim_id, table.concat(taken, '\0'))
     many('HSET', JOB, put)
-elseif repeated then
-    for k, member in ipairs(held) do taken[k] = sub(member, #claim_id + 2) end
-    states = fetch(JOB, taken)
+    for names, jobs in pairs(claimed) do
+        count('R', names, -jobs)
+        count('X', names, jobs)
+    end
+elseif #held > 0 then
+    taken, states = held, held_records
+    for k, s in ipairs(states) do
+        bodies[k] = sub(s, body_of(s), tail_of(s) - 1)
+        if has(byte(s, 18), BODY_APART) then apart[#apart + 1] = k end
+    end
 end
+for _, k in ipairs(apart) do bodies[k] = call('HGET', BODY, taken[k]) end
 write_tally()
 ring_for_entries()
 
@@ -201,13 +223,13 @@ ring_for_entries()
 
 local history, with_history = {}, {}
 for k, s in ipairs(states) do
-    if byte(s, 2) >= HISTORY then
+    if byte(s, 18) >= HISTORY then
         history[#history + 1] = k - 1
         history[#history + 1] = s
         with_history[#with_history + 1] = taken[k]
     end
 end
 return {
-    table.concat(answers), next_due and string.format('%.6f', next_due) or '', taken, fetch(BODY, taken), history,
+    table.concat(answers), next_due and string.format('%.6f', next_due) or '', taken, bodies, history,
     fetch(ERRORS, with_history),
 }

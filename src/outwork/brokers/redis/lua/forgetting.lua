@@ -1,8 +1,8 @@
--- Forget jobs that have ended or wait; their records are given.
+-- Forget jobs that have ended or wait; their records are given. (What ENDED says of them is left to tend.)
 
 local function forget(ids, records)
     for k, s in ipairs(records) do
-        local names = sub(s, 46, tail_of(s) - 1)
+        local names = names_of(s)
         if waits(s) then
             withdraw(ids[k], s, names)
         else
@@ -10,5 +10,5 @@ local function forget(ids, records)
         end
     end
     for _, key in ipairs({JOB, BODY, ERRORS, RESULT}) do many('HDEL', key, ids) end
-    for _, key in ipairs({ENDED, IDS}) do many('ZREM', key, ids) end
+    many('ZREM', IDS, ids)
 end

@@ -1,18 +1,23 @@
--- A job's record is one string, so that a move copies it with one byte or a few changed and parses nothing:
+-- A job's record is one string, made so that a move puts a new front before the rest and parses nothing:
 --
 --    1  state: S scheduled, R ready, X running, D successful (done), F failed, C cancelled
---    2  flags: 1 at most once, 2 has crashed, 4 asked to stop, 8 may expire, 16 has a history (counters or errors)
---    3  length of the names                    2 bytes
---    5  100 - priority, 6 due                  1 + 8 bytes: as they stand they order the ready jobs
---   14  failures, crashes, misses, max_crashes 4 bytes each
---   30  enqueued_at, 38 expires_at             8 bytes each
---   46  names: queue NUL task
---    t  started_at, lease_until or prune_at, finished_at (8 bytes each), length of the claim id, claim id, worker
+--    2  lease_until of a running job, prune_at of one that ended; 10 finished_at       8 bytes each
+--   18  flags: 1 at most once, 2 has crashed, 4 asked to stop, 8 may expire, 16 the body is in BODY, 32 the result is in
+--       RESULT, 64 has a history (counters or errors)
+--   19  length of the names                                                            2 bytes
+--   21  100 - priority, 22 due: as they stand they order the ready jobs                1 + 8 bytes
+--   30  failures, crashes, misses, max_crashes                                         4 bytes each
+--   46  enqueued_at, 54 expires_at                                                     8 bytes each
+--   62  length of the body                                                             4 bytes
+--   66  names: queue NUL task, then the body
+--    t  started_at (8 bytes), lengths of claim id (1) and worker (2), claim id, worker, then the result
 --
--- Numbers are big-endian, so that bytes sort as numbers do.
+-- Numbers are big-endian, so that bytes sort as numbers do. Bodies and results of more than 1 KB are kept apart, so that
+-- no move copies them; smaller ones would cost 80 bytes and a cache miss or two more in a hash of their own.
 
-local RUNNING_BYTE, READY_BYTE, SCHEDULED_BYTE = 88, 82, 83
-local AT_MOST_ONCE, CRASHED, ASKED, EXPIRES, HISTORY = 1, 2, 4, 8, 16
+local RUNNING, READY_NOW, SCHEDULED = 88, 82, 83 -- the states' bytes
+local AT_MOST_ONCE, CRASHED, ASKED, EXPIRES, BODY_APART, RESULT_APART, HISTORY = 1, 2, 4, 8, 16, 32, 64
+local NEVER = string.rep('\0', 16)
 
 local function has(flags, flag)
     return flags % (2 * flag) >= flag
@@ -22,9 +27,21 @@ local function with(flags, flag)
     return has(flags, flag) and flags or flags + flag
 end
 
--- Where the tail begins.
+local function number_at(format, s, position)
+    return (unpacked(format, s, position))
+end
+
+-- Where the body begins, and where the tail does.
+local function body_of(s)
+    return 66 + byte(s, 19) * 256 + byte(s, 20)
+end
+
 local function tail_of(s)
-    return 46 + byte(s, 3) * 256 + byte(s, 4)
+    return body_of(s) + number_at('>I4', s, 62)
+end
+
+local function names_of(s)
+    return sub(s, 66, body_of(s) - 1)
 end
 
 local function queue_of(names)
@@ -32,25 +49,26 @@ local function queue_of(names)
 end
 
 local function claim_of(s, t)
-    return sub(s, t + 25, t + 24 + byte(s, t + 24))
+    return sub(s, t + 11, t + 10 + byte(s, t + 8))
 end
 
 local function worker_of(s, t)
-    return sub(s, t + 25 + byte(s, t + 24))
+    local start = t + 11 + byte(s, t + 8)
+    return sub(s, start, start - 1 + byte(s, t + 9) * 256 + byte(s, t + 10))
 end
 
-local function number_at(format, s, position)
-    return (unpacked(format, s, position))
+-- Without its claim id, so that whoever had it is stale.
+local function unclaimed(s, t)
+    return sub(s, 1, t + 7) .. '\0' .. sub(s, t + 9, t + 10) .. sub(s, t + 11 + byte(s, t + 8))
 end
 
--- Whether a job in one of these states waits.
 local function waits(s)
     local state = byte(s, 1)
-    return state == READY_BYTE or state == SCHEDULED_BYTE
+    return state == READY_NOW or state == SCHEDULED
 end
 
 -- The state as somebody who looks sees it: what fell due is ready.
 local function state_of(s)
-    if byte(s, 1) == SCHEDULED_BYTE and number_at('>d', s, 6) <= now then return 'R' end
+    if byte(s, 1) == SCHEDULED and number_at('>d', s, 22) <= now then return 'R' end
     return sub(s, 1, 1)
 end

@@ -1,4 +1,4 @@
--- keys: job body errors result ready later running claims expiry ended ids counts watch workers alive
+-- keys: job body errors result ready later held claims expiry ended ids counts watch workers alive
 --
 -- Answers what each key is.
 

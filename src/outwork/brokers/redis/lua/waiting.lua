@@ -8,8 +8,8 @@ local entries = {ready = {}, later = {}, expiry = {}}
 local touched = {}  -- queues that got a ready job
 local earliest = {} -- queues that got a scheduled job, and the member of the earliest of those
 
-local function first_of(key, queue, skip)
-    return call('ZRANGEBYLEX', key, '[' .. queue .. '\0', '(' .. queue .. '\1', 'LIMIT', skip or 0, 1)[1]
+local function first_of(key, queue)
+    return call('ZRANGEBYLEX', key, '[' .. queue .. '\0', '(' .. queue .. '\1', 'LIMIT', 0, 1)[1]
 end
 
 local function due_of(member, queue)
@@ -29,21 +29,20 @@ end
 -- Note a job that waits from now on: written by `write_entries`.
 local function enter(id, s, names)
     local queue = queue_of(names)
-    if byte(s, 1) == READY_BYTE then
+    if byte(s, 1) == READY_NOW then
         local ready = entries.ready
         ready[#ready + 1] = '0'
-        ready[#ready + 1] = queue .. '\0' .. sub(s, 5, 13) .. id
+        ready[#ready + 1] = queue .. '\0' .. sub(s, 21, 29) .. id
         touched[queue] = true
     else
-        local later, member = entries.later, queue .. '\0' .. sub(s, 6, 13) .. id
+        local later, member = entries.later, queue .. '\0' .. sub(s, 22, 29) .. id
         later[#later + 1] = '0'
         later[#later + 1] = member
         if not earliest[queue] or member < earliest[queue] then earliest[queue] = member end
     end
-    local flags = byte(s, 2)
-    if flags >= EXPIRES and has(flags, EXPIRES) then
+    if has(byte(s, 18), EXPIRES) then
         local expiry = entries.expiry
-        expiry[#expiry + 1] = string.format('%.17g', math.max(number_at('>d', s, 38), number_at('>d', s, 6)))
+        expiry[#expiry + 1] = exact(math.max(number_at('>d', s, 54), number_at('>d', s, 22)))
         expiry[#expiry + 1] = id
     end
     count(sub(s, 1, 1), names, 1)
@@ -59,12 +58,12 @@ end
 -- A job that waits does so no longer.
 local function withdraw(id, s, names)
     local start = queue_of(names) .. '\0'
-    if byte(s, 1) == READY_BYTE then
-        call('ZREM', READY, start .. sub(s, 5, 13) .. id)
+    if byte(s, 1) == READY_NOW then
+        call('ZREM', READY, start .. sub(s, 21, 29) .. id)
     else
-        call('ZREM', LATER, start .. sub(s, 6, 13) .. id)
+        call('ZREM', LATER, start .. sub(s, 22, 29) .. id)
     end
-    if has(byte(s, 2), EXPIRES) then call('ZREM', EXPIRY, id) end
+    if has(byte(s, 18), EXPIRES) then call('ZREM', EXPIRY, id) end
     count(sub(s, 1, 1), names, -1)
 end
 
@@ -78,7 +77,7 @@ local function promote(queue, most)
     many('ZREM', LATER, due)
     for k, s in ipairs(fetch(JOB, ids)) do
         local moved = 'R' .. sub(s, 2)
-        local names = sub(s, 46, tail_of(s) - 1)
+        local names = names_of(s)
         count('S', names, -1)
         enter(ids[k], moved, names)
         put[#put + 1] = ids[k]
