@@ -82,6 +82,7 @@ class MemoryBroker(Broker, Store):
         self._scheduled: list[tuple[float, str]] = []
         self._running: set[str] = set()
         self._finished: deque[str] = deque()
+        self._moments: list[tuple[float, str]] = []
         self._presences: dict[str, Presence] = {}
         self._exchanges: deque[str] = deque(maxlen=64)
         self._interrupted = False
@@ -166,18 +167,13 @@ class MemoryBroker(Broker, Store):
                     self._put(record)
                     rescued += 1
                     buried += record.state is State.FAILED
-            late = [record for record in self._records.values() if moves.expired(record, now)]
-            for record in late:
-                self._put(moves.expire(record, now, self.terms))
-            stale = [r.id for r in self._records.values() if r.prune_at is not None and r.prune_at <= now.wall]
-            for job_id in stale:
-                del self._records[job_id]
+            expired, pruned, more = self._end_and_forget(now)
             for gone in [
                 p.worker for p in self._presences.values() if p.seen_at + p.ttl < now.wall or p.worker in dead
             ]:
                 del self._presences[gone]
             self._changed.notify_all()
-        return Tended(rescued=rescued, buried=buried, expired=len(late), pruned=len(stale))
+        return Tended(rescued=rescued, buried=buried, expired=expired, pruned=pruned, more=more)
 
     def leave(self, worker: str) -> None:
         with self._changed:
@@ -329,6 +325,7 @@ class MemoryBroker(Broker, Store):
             self._scheduled.clear()
             self._running.clear()
             self._finished.clear()
+            self._moments.clear()
             self._changed.notify_all()
 
     # ---- inside the lock --------------------------------------------------------------------------------------------
@@ -340,6 +337,9 @@ class MemoryBroker(Broker, Store):
         """Store a record and note where it waits, if it waits."""
         self._records[record.id] = record
         self._running.discard(record.id)
+        moment = record.prune_at if record.state.finished else record.expires_at
+        if moment is not None:
+            heappush(self._moments, (moment, record.id))
         match record.state:
             case State.READY:
                 heappush(self._ready.setdefault(record.queue, []), (moves.order(record), record.id))
@@ -349,6 +349,24 @@ class MemoryBroker(Broker, Store):
                 self._running.add(record.id)
             case _:
                 self._finished.append(record.id)
+
+    def _end_and_forget(self, now: Moment) -> tuple[int, int, bool]:
+        """Expire and prune a batch of those whose moment has come: how many of each, and whether there are more."""
+        expired = pruned = 0
+        for _ in range(BATCH):
+            if not self._moments or self._moments[0][0] > now.wall:
+                return expired, pruned, False
+            _, job_id = heappop(self._moments)
+            record = self._records.get(job_id)
+            if record is None:
+                continue
+            if moves.expired(record, now):
+                self._put(moves.expire(record, now, self.terms))
+                expired += 1
+            elif record.prune_at is not None and record.prune_at <= now.wall:
+                del self._records[job_id]
+                pruned += 1
+        return expired, pruned, True
 
     def _promote(self, now: Moment) -> None:
         while self._scheduled and self._scheduled[0][0] <= now.wall:
