@@ -47,6 +47,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     - transactional: enqueue can join a transaction of the caller's own connection
     - push: an idle worker is woken, it does not poll
     - shared: workers in other processes can take the jobs
+    - presence: workers see each other
+    - ordered: a job given back or enqueued with a due time in the past has its place by that time, not behind the others
     """
 
     durable: bool = True
@@ -60,6 +62,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     transactional: bool = False
     push: bool = True
     shared: bool = True
+    presence: bool = True
+    ordered: bool = True
 
 
 class Embedding(Struct, frozen=True, kw_only=True):
