@@ -7,15 +7,21 @@ or with the first enqueue; it is drained for five seconds at exit, and what stil
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - its own end is to come after ours: tasks may use executors until then
 import logging
 import os
 import sys
 import threading
 from asyncio import AbstractEventLoop
-from pathlib import Path
+from collections.abc import Iterator
+from time import monotonic
+from types import FrameType
 from typing import Final
 
 from outwork.app import Outwork
+from outwork.brokers.base import Store
+from outwork.errors import OutworkError
+from outwork.job import State
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
 from outwork.worker.worker import Worker
@@ -23,6 +29,8 @@ from outwork.worker.worker import Worker
 logger = logging.getLogger("outwork.worker")
 
 DRAIN_SECONDS: Final = 5.0
+RELOADED: Final = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
+"""What Werkzeug's and Django's reloaders put into the environment of the process that serves."""
 
 
 class EmbeddedWorker:
@@ -38,14 +46,14 @@ class EmbeddedWorker:
             grace=DRAIN_SECONDS,
             embedded=True,
             isolated=embedding.isolated,
-            options=WorkerOptions(targets=targets_of(app)),
+            options=child_options(app),
         )
         self.worker = Worker(app, plan, loop)
         self.summary: Summary | None = None
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="outwork-worker", daemon=True)
         self._thread.start()
-        atexit.register(self.stop)
+        _started.add(self)
         logger.info("outwork: an embedded worker runs the jobs of %s in this process (%d)", app.broker.url, self._pid)
 
     def _run(self) -> None:
@@ -57,11 +65,54 @@ class EmbeddedWorker:
         return self._pid == os.getpid() and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Let running jobs end for five seconds, give the rest back, and end."""
-        atexit.unregister(self.stop)
-        if self.alive:
-            self.worker.stop()
-            self._thread.join(3 * DRAIN_SECONDS)
+        """Let running jobs end for five seconds, give the rest back, and end.
+
+        Jobs in memory cannot be given back, so those that wait are run in this time, too. Under a reloader it does not
+        let durable ones end: its parent kills this process a quarter of a second after Ctrl-C.
+        """
+        _started.discard(self)
+        if not self.alive:
+            return
+        broker = self.worker.broker
+        until = monotonic() + DRAIN_SECONDS
+        if not broker.capabilities.durable:
+            while self._jobs_in_memory(State.READY, State.RUNNING) and monotonic() < until:
+                self._thread.join(0.01)
+        self.worker.stop(hurry=monotonic() >= until or (broker.capabilities.durable and is_reloaded()))
+        self._thread.join(3 * DRAIN_SECONDS)
+        lost = 0 if broker.capabilities.durable else self._jobs_in_memory(State.READY, State.SCHEDULED, State.RUNNING)
+        if lost:
+            logger.warning("%d jobs of %s end with this process, which kept them in its memory", lost, broker.url)
+
+    def _jobs_in_memory(self, *states: State) -> int:
+        broker = self.worker.broker
+        try:
+            counts = broker.counts() if isinstance(broker, Store) else []
+        except OutworkError:
+            return 0
+        return sum(count.jobs for count in counts if count.state in states)
+
+
+_started: Final[set[EmbeddedWorker]] = set()
+
+
+def _stop_all() -> None:
+    for embedded in list(_started):
+        embedded.stop()
+
+
+try:
+    # At exit, but before the interpreter's executors end, because a task that is drained may use them. Only `threading`
+    # knows that moment; processes of `multiprocessing`, which end without `atexit`, come by it, too.
+    threading._register_atexit(_stop_all)  # type: ignore[attr-defined]
+except (AttributeError, RuntimeError):  # another interpreter; or it is ending already
+    atexit.register(_stop_all)
+
+
+def child_options(app: Outwork) -> WorkerOptions:
+    """What the child processes of the embedded worker are told."""
+    limit = app.settings.worker.child_memory
+    return WorkerOptions(targets=targets_of(app), command_line={} if limit is None else {"worker.child_memory": limit})
 
 
 def targets_of(app: Outwork) -> tuple[str, ...]:
@@ -77,34 +128,49 @@ def targets_of(app: Outwork) -> tuple[str, ...]:
     return tuple(modules)
 
 
-def serves_here() -> bool:
-    """Whether this process serves: not gunicorn's preload master, not a reloader's parent, not a management command.
+# ---- where to start it -----------------------------------------------------------------------------------------------
 
-    None of them says so itself; each is told by how it was started.
+
+def serves_here(*, durable: bool) -> bool:
+    """Whether the worker may start in this process although no request has come yet: this is neither gunicorn's preload
+    master, nor a reloader's parent, nor a management command or a worker of its own.
+
+    None of them says so itself; each is known by what its main thread is doing. Jobs that are not `durable` run in a
+    management command, too: nobody else would ever have them.
     """
-    program = Path(sys.argv[0]).name if sys.argv else ""
-    words = sys.argv[1:]
-    if "gunicorn.arbiter" in sys.modules:
-        return _inside("spawn_worker")
-    if program in ("manage.py", "django-admin") or (
-        program == "__main__.py" and "django.core.management" in sys.modules
-    ):
-        if words[:1] != ["runserver"]:
-            return False
-        return "--noreload" in words or os.environ.get("RUN_MAIN") == "true"
-    if program == "flask" and "run" in words:
-        debug = "--debug" in words or os.environ.get("FLASK_DEBUG", "0").lower() not in ("", "0", "false", "no")
-        reload = "--reload" in words or (debug and "--no-reload" not in words)
-        return not reload or os.environ.get("WERKZEUG_RUN_MAIN") == "true"
+    inside = {(_module(frame), frame.f_code.co_name): frame for frame in _main_frames()}
+    modules = {module for module, _ in inside}
+    if "gunicorn.arbiter" in modules:
+        return ("gunicorn.arbiter", "spawn_worker") in inside
+    if django := inside.get(("django.core.management", "execute_from_command_line")):
+        words = (django.f_locals.get("argv") or sys.argv)[1:]
+        if words[:1] and words[0].startswith("runserver"):
+            return "--noreload" in words or is_reloaded()
+        return not durable
+    if flask := inside.get(("flask.cli", "run_command")):
+        reload = flask.f_locals.get("reload")
+        if reload is None:
+            reload = os.environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")
+        return not reload or is_reloaded()
+    if ("flask.cli", "main") in inside or any(m.startswith(("outwork.cli", "outwork.worker.process")) for m in modules):
+        return not durable
     return True
 
 
-def _inside(function: str) -> bool:
-    """Whether the main thread is inside a function of this name."""
-    main = threading.main_thread().ident
-    frame = sys._current_frames().get(main or 0)
+def is_reloaded() -> bool:
+    """Whether this is the process that a reloader starts anew whenever the code changes."""
+    return any(os.environ.get(name) == "true" for name in RELOADED)
+
+
+def _main_frames() -> Iterator[FrameType]:
+    """What the main thread is doing, from the innermost call to the outermost."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None:
-        if frame.f_code.co_name == function:
-            return True
+        yield frame
         frame = frame.f_back
-    return False
+
+
+def _module(frame: FrameType) -> str:
+    """The name of the module of a frame, also where it was started with `python -m`."""
+    spec = frame.f_globals.get("__spec__")
+    return str(getattr(spec, "name", None) or frame.f_globals.get("__name__", ""))

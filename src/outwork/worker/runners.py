@@ -180,7 +180,7 @@ class _Thread(threading.Thread):
 
 class Loop:
     """Runs attempts of coroutine functions on one event loop: `loop`, an application's own that runs already, or one on
-    a thread that is made when it is needed."""
+    a thread that is made when it is needed (also when the application's has ended)."""
 
     def __init__(self, slots: Slots, may_start: MayStart, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._slots = slots
@@ -194,7 +194,7 @@ class Loop:
 
     def start(self, attempt: Attempt) -> None:
         self._queue.append(attempt)
-        if not self._pumping:
+        if not self._pumping or (self._loop is not None and self._loop.is_closed()):
             self._pumping = True
             self._running_loop().call_soon_threadsafe(self._pump)
 
@@ -205,7 +205,10 @@ class Loop:
         """Cancel the coroutine of this attempt. False if it does not run (any more)."""
         if self._loop is None or attempt not in self._tasks:
             return False
-        self._loop.call_soon_threadsafe(self._cancel, attempt, reason)
+        try:
+            self._loop.call_soon_threadsafe(self._cancel, attempt, reason)
+        except RuntimeError:  # the application's loop has ended, and with it all that ran on it
+            return False
         return True
 
     def running(self) -> list[Attempt]:
@@ -227,7 +230,7 @@ class Loop:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._turn, args=(self._loop,), name="outwork-loop", daemon=True)
                 self._thread.start()
