@@ -1,4 +1,5 @@
-"""Lengths of time as people write them: "90", "10m", "1h30m", "14d", a number of seconds, a timedelta."""
+"""Lengths of time as people write them: "90", "10m", "1h30m", "14d", a number of seconds, a timedelta; and amounts of
+memory: "512M"."""
 
 from __future__ import annotations
 
@@ -104,3 +105,20 @@ def duration_text(seconds: float) -> str:
         if count:
             parts.append(f"{count}{name}")
     return " ".join(parts)
+
+
+_SIZE = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def bytes_of(value: object) -> int:
+    """The amount of memory in bytes, at least one; K, M, G and T are powers of 1024.
+
+    Raises ValueError, also for a value of another type, and says what to write.
+    """
+    number = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        number = int(found[1]) * 1024 ** _POWERS[found[2].lower()]
+    if number < 1:
+        raise ValueError(f'{value!r} is not an amount of memory: write bytes, or "512M", "2G"')
+    return number

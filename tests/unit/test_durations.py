@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from outwork.durations import duration_text, seconds_of
+from outwork.durations import bytes_of, duration_text, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,16 @@ def test_shows_two_units_at_most(seconds: float, text: str) -> None:
 @pytest.mark.parametrize("seconds", [0.25, 1, 90, 5400, 86_400, 1_209_600])
 def test_reads_back_what_it_shows(seconds: float) -> None:
     assert seconds_of(duration_text(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [(4096, 4096), ("4096", 4096), ("64k", 65_536), (" 512M ", 1 << 29), ("2 GiB", 1 << 31)]
+)
+def test_reads_amounts_of_memory(value: int | str, size: int) -> None:
+    assert bytes_of(value) == size
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "", "M", "0", "0M", "1.5G", "512X", "-512M", None])
+def test_refuses_what_is_no_amount_of_memory(value: object) -> None:
+    with pytest.raises(ValueError, match="amount of memory"):
+        bytes_of(value)

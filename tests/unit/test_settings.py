@@ -279,6 +279,7 @@ queues = ["default", "mail"]
 concurrency = 5
 threads = 2
 children = 1
+child_memory = "512M"
 processes = 3
 grace = "10s"
 queues = ["mail:2"]
@@ -298,7 +299,14 @@ def test_reads_a_whole_file(folder: Path) -> None:
         modules=("shop.tasks", "shop.mail"),
         queues=("default", "mail"),
         worker=WorkerSettings(
-            concurrency=5, threads=2, children=1, processes=3, grace=10.0, queues=("mail:2",), log_format="json"
+            concurrency=5,
+            threads=2,
+            children=1,
+            child_memory=512 << 20,
+            processes=3,
+            grace=10.0,
+            queues=("mail:2",),
+            log_format="json",
         ),
         retention=RetentionSettings(results=43_200.0, failed=3600.0),
     )

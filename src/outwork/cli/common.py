@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
-from outwork.durations import seconds_of
+from outwork.durations import bytes_of, seconds_of
 from outwork.errors import BrokerUnavailable, NoBroker, OutworkError, SettingsError, UnknownTask, WrongArguments
 
 if TYPE_CHECKING:
@@ -153,18 +153,12 @@ def duration_value(_: click.Context, __: click.Parameter, value: str | None) -> 
         raise click.BadParameter(str(error)) from error
 
 
-SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
 def size_value(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
     """The callback of an option that is an amount of memory: bytes, or a text like 512M."""
-    if value is None:
-        return None
-    text = value.strip().lower().removesuffix("ib").removesuffix("b")
-    number, unit = (text[:-1], text[-1]) if text[-1:] in "kmg" and text else (text, "")
-    if not number.isdecimal() or int(number) == 0:
-        raise click.BadParameter(f"{value!r} is not an amount of memory. Write bytes, or 512M, 2G")
-    return int(number) * SIZES[unit]
+    try:
+        return None if value is None else bytes_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -24,6 +24,7 @@ from outwork.cli.common import Command, Target, duration_value, is_verbose, size
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads at most.  [as many as jobs]")
 @click.option("--children", type=click.IntRange(1), metavar="N", help="Child processes at most.  [one a core]")
+@click.option("--child-memory", callback=size_value, metavar="SIZE", help="Most memory of a child process (512M).")
 @click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="Worker processes.  [1]")
 @click.option("--drain", is_flag=True, help="Work until nothing is left to do, then end: 0, or 1 where a job failed.")
 @click.option("--grace", callback=duration_value, metavar="S", help="How long running jobs may take to end.  [25s]")
@@ -38,6 +39,7 @@ def worker_command(
     concurrency: int | None,
     threads: int | None,
     children: int | None,
+    child_memory: int | None,
     processes: int | None,
     drain: bool,
     grace: float | None,
@@ -60,6 +62,7 @@ def worker_command(
         "worker.concurrency": concurrency,
         "worker.threads": threads,
         "worker.children": children,
+        "worker.child_memory": child_memory,
         "worker.processes": processes,
         "worker.grace": grace,
         "worker.log_format": log_format,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -63,6 +64,7 @@ def main(fd: int) -> int:
             pipe.send(parent, msgspec.msgpack.encode(Welcome(str(error))))
             return 2
         app.become_child()
+        _limit_memory(app.settings.worker.child_memory)
         pipe.send(parent, msgspec.msgpack.encode(Welcome()))
         decode = msgspec.msgpack.Decoder(Claimed).decode
         while (frame := pipe.receive(parent)) is not None:
@@ -71,6 +73,13 @@ def main(fd: int) -> int:
             pipe.send(parent, msgspec.msgpack.encode(outcome))
         app.close()
     return 0
+
+
+def _limit_memory(size: int | None) -> None:
+    """What goes beyond this address space is refused: MemoryError in the task, or the death of this process."""
+    if size is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (size if most == resource.RLIM_INFINITY else min(size, most), most))
 
 
 def _die_with(parent: int) -> None:
