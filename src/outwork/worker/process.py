@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from outwork.worker import logs
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
+from outwork.worker.progress import progress_bar
 from outwork.worker.reporter import Reporter
 from outwork.worker.worker import Worker
 
@@ -60,7 +62,9 @@ def main(report: int) -> int:
     threading.Thread(target=_heed, args=(lines, worker), name="outwork-supervisor", daemon=True).start()
     reporter = Reporter(report, worker, options)
     _say_hello(app, worker)
-    summary = worker.run()
+    alone = options.drain and app.settings.worker.processes == 1 and sys.stderr.isatty()
+    with progress_bar(worker) if alone else nullcontext():
+        summary = worker.run()
     reporter.close()
     _say_goodbye(summary, drain=options.drain)
     code = RECYCLE if summary.recycle else FAILED if options.drain and summary.failed else CLEAN
