@@ -13,7 +13,9 @@
             return make
 
 `make_broker` gives a *further* broker object on the same storage each time it is called; the storage is empty at the
-start of each test. What the broker's capabilities deny is skipped, with the name of the capability as the reason.
+start of each test. What the broker's capabilities deny is skipped, with the name of the capability as the reason:
+a broker without `results` keeps no records (nor knows what is next due, or has expired in a queue), one that is not
+`fenced` does not know who claimed what, so a claim is the affair of the object that made it.
 This package needs pytest; nothing else of Outwork does.
 """
 

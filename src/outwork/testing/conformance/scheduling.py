@@ -72,7 +72,7 @@ class SchedulingPromises(Promises):
     # ---- until the next one ----
 
     def test_an_exchange_says_when_the_next_job_is_due(self, rig: Rig) -> None:
-        rig.need("defer")
+        rig.need("defer", "results")
         assert rig.exchange().next_due is None
         rig.put(new_job(delay=600.0), new_job(delay=60.0), new_job(delay=3600.0))
         assert rig.exchange().next_due == about(60)
@@ -80,7 +80,7 @@ class SchedulingPromises(Promises):
         assert rig.exchange().next_due == about(30)
 
     def test_the_next_due_job_is_one_of_the_queues_asked_for(self, rig: Rig) -> None:
-        rig.need("defer")
+        rig.need("defer", "results")
         rig.put(new_job(queue="a", delay=100.0), new_job(queue="b", delay=1000.0))
         assert rig.exchange(queues=shares("a", "b")).next_due == about(100)
         assert rig.exchange(queues=shares("b")).next_due == about(1000)
@@ -93,7 +93,7 @@ class SchedulingPromises(Promises):
         assert rig.exchange().next_due == about(600)
 
     def test_a_retry_just_settled_is_the_next_due(self, rig: Rig) -> None:
-        rig.need("defer")
+        rig.need("defer", "results")
         rig.put_one()
         rig.settle(rig.take_one(), Again(200.0))
         assert rig.exchange().next_due == about(200)
@@ -132,7 +132,7 @@ class SchedulingPromises(Promises):
         assert rig.take_one().id == job_id
 
     def test_a_scheduled_job_that_nobody_saw_falling_due_expires(self, rig: Rig) -> None:
-        rig.need("defer")
+        rig.need("defer", "results")
         job_id = rig.put_one(new_job(delay=100.0, expires=60.0))
         rig.advance(161)
         assert rig.tend().expired == 1
@@ -147,6 +147,7 @@ class SchedulingPromises(Promises):
         assert rig.settle(claimed, Done(b"1")) is Answer.DONE
 
     def test_a_job_given_back_too_late_expires(self, rig: Rig) -> None:
+        rig.need("results")
         job_id = rig.put_one(new_job(expires=10.0))
         claimed = rig.take_one()
         rig.advance(20)
@@ -156,6 +157,7 @@ class SchedulingPromises(Promises):
         assert rig.record(job_id).state is State.FAILED
 
     def test_thousands_of_expired_jobs_all_end(self, rig: Rig) -> None:
+        rig.need("results")
         rig.put(*(new_job(expires=60.0) for _ in range(2500)))
         rig.advance(61)
         assert rig.tend().expired == 2500

@@ -15,6 +15,7 @@ class TendingPromises(Promises):
     # ---- presence ----
 
     def test_a_worker_that_tends_is_seen(self, rig: Rig) -> None:
+        rig.need("presence")
         presence = new_presence(queues=("default", "mail"))
         rig.broker.tend(presence, rescue=False)
         [seen] = rig.another().broker.workers()
@@ -22,6 +23,7 @@ class TendingPromises(Promises):
         assert replace(seen, seen_at=0.0) == presence
 
     def test_a_worker_is_seen_as_it_tended_last(self, rig: Rig) -> None:
+        rig.need("presence")
         presence = new_presence()
         rig.broker.tend(presence, rescue=False)
         rig.advance(60)
@@ -30,10 +32,12 @@ class TendingPromises(Promises):
         assert (seen.running, seen.done, seen.seen_at) == (9, 2000, about(rig.broker.now()))
 
     def test_tending_without_a_presence_writes_none(self, rig: Rig) -> None:
+        rig.need("presence")
         rig.broker.tend(None, rescue=True)
         assert rig.broker.workers() == []
 
     def test_a_worker_that_leaves_is_forgotten_and_the_others_are_not(self, rig: Rig) -> None:
+        rig.need("presence")
         for worker in ("worker-1", "worker-2"):
             rig.broker.tend(new_presence(worker), rescue=False)
         rig.broker.leave("worker-1")
@@ -41,6 +45,7 @@ class TendingPromises(Promises):
         assert [seen.worker for seen in rig.broker.workers()] == ["worker-2"]
 
     def test_a_silent_worker_is_forgotten_after_its_time(self, rig: Rig) -> None:
+        rig.need("presence")
         rig.broker.tend(new_presence("silent", ttl=60.0), rescue=False)
         rig.broker.tend(new_presence("patient", ttl=600.0), rescue=False)
         rig.advance(50)
@@ -49,12 +54,14 @@ class TendingPromises(Promises):
         assert [seen.worker for seen in rig.broker.workers()] == ["patient"]
 
     def test_a_silent_worker_does_not_come_back(self, rig: Rig) -> None:
+        rig.need("presence")
         rig.broker.tend(new_presence("silent", ttl=60.0), rescue=False)
         rig.advance(70)
         rig.broker.tend(new_presence("worker-2"), rescue=False)
         assert [seen.worker for seen in rig.broker.workers()] == ["worker-2"]
 
     def test_a_dead_worker_is_no_longer_seen(self, rig: Rig) -> None:
+        rig.need("presence")
         for worker in ("dead", "alive"):
             rig.broker.tend(new_presence(worker), rescue=False)
         rig.broker.tend(new_presence("alive"), rescue=False, dead=["dead"])

@@ -95,7 +95,7 @@ class WaitingPromises(Promises):
         assert worker.result().id == job_id
 
     def test_a_retry_falling_due_wakes(self, rig: Rig) -> None:
-        rig.need("defer")
+        rig.need("defer", "fenced")
         job_id = rig.put_one()
         claimed = rig.take_one()
         with Background(claim_when_there_is_work(rig, "default")) as worker:
@@ -103,6 +103,7 @@ class WaitingPromises(Promises):
         assert worker.result().id == job_id
 
     def test_a_job_given_back_wakes(self, rig: Rig) -> None:
+        rig.need("fenced")
         job_id = rig.put_one()
         claimed = rig.take_one()
         with Background(claim_when_there_is_work(rig, "default")) as worker:
