@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import copy_context
 from typing import Final
 
 from outwork.attempt import Attempt, Tasks, begin, failure_of
@@ -38,29 +39,35 @@ def run_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
     """Run a job now, on this thread; its record afterwards."""
     claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
     begun = begin(claimed, tasks, WORKER, OnlyAttempt)
-    if not isinstance(begun, Attempt):
-        return _settle(broker, claimed, job, begun)
-    if begun.task.is_async and _loop_runs_here():
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1, "outwork-immediate") as thread:
-            return _settle(broker, claimed, job, thread.submit(begun.run).result())
-    return _settle(broker, claimed, job, begun.run())
+    outcome = call_here(begun) if isinstance(begun, Attempt) else begun
+    return _settle(broker, claimed, job, outcome)
 
 
 async def arun_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
     """As `run_here`: an async task on this event loop, any other on a thread beside it."""
-    import asyncio
-
     claimed = broker.enqueue_claimed(job, new_claim_id(), WORKER)
     begun = begin(claimed, tasks, WORKER, OnlyAttempt)
-    if not isinstance(begun, Attempt):
-        outcome = begun
-    elif begun.task.is_async:
-        outcome = await asyncio.create_task(begun.arun())
-    else:
-        outcome = await asyncio.to_thread(begun.run)
+    outcome = await acall_here(begun) if isinstance(begun, Attempt) else begun
     return _settle(broker, claimed, job, outcome)
+
+
+def call_here(attempt: Attempt) -> Outcome:
+    """Run an attempt on this thread; that of an async task beside it, if an event loop runs here."""
+    if attempt.task.is_async and _loop_runs_here():
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1, "outwork-immediate") as thread:
+            return thread.submit(copy_context().run, attempt.run).result()
+    return attempt.run()
+
+
+async def acall_here(attempt: Attempt) -> Outcome:
+    """Run an attempt: of an async task on this event loop, of any other on a thread beside it."""
+    import asyncio
+
+    if attempt.task.is_async:
+        return await asyncio.create_task(attempt.arun())
+    return await asyncio.to_thread(attempt.run)
 
 
 def _settle(broker: MemoryBroker, claimed: Claimed, job: Job, outcome: Outcome) -> Record:

@@ -68,7 +68,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "worker": APPLICATION | {"durations"},
     "cli": APPLICATION | {"worker", "durations"},
     "contrib": APPLICATION | {"cli", "worker"},
-    "testing": {*JOB, "app", "attempt", "codec", "ids", "contract", "brokers.memory", "public", "task"},
+    "testing": {*CALLED, "app", "brokers.memory", "public"},
 }
 """For each room, the other rooms it may import from."""
 
