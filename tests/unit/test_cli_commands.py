@@ -100,7 +100,7 @@ FAILURE = Failure(
 
 EVERY = [
     [],
-    *([name] for name in ("worker", "enqueue", "tasks", "jobs", "status", "migrate", "init", "config")),
+    *([name] for name in ("worker", "enqueue", "tasks", "jobs", "status", "prune", "migrate", "init", "config")),
     *(["jobs", name] for name in ("ls", "show", "retry", "cancel", "delete")),
 ]
 

@@ -12,6 +12,7 @@ from outwork.cli.config import config_command
 from outwork.cli.init import init_command
 from outwork.cli.jobs import jobs_group
 from outwork.cli.migrate import migrate_command
+from outwork.cli.prune import prune_command
 from outwork.cli.status import status_command
 from outwork.cli.tasks import enqueue_command, tasks_command
 from outwork.cli.worker import worker_command
@@ -50,6 +51,7 @@ for command in (
     tasks_command,
     jobs_group,
     status_command,
+    prune_command,
     migrate_command,
     config_command,
 ):
