@@ -12,9 +12,9 @@ from outwork.testing.conformance import BrokerConformance, MakeBroker
 
 
 class TestMemory(BrokerConformance):
-    @pytest.fixture
-    def make_broker(self) -> MakeBroker:
-        broker = MemoryBroker("memory:")
+    @pytest.fixture(params=["memory:", "thread:", "process:"])
+    def make_broker(self, request: pytest.FixtureRequest) -> MakeBroker:
+        broker = MemoryBroker.from_url(request.param)
 
         def make(terms: Terms | None = None) -> MemoryBroker:
             """Its storage is the object itself, so a further object is the same one."""
