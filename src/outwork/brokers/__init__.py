@@ -27,6 +27,8 @@ SCHEMES: Final[dict[str, str]] = {
     "process": "outwork.brokers.memory:MemoryBroker",
     "memory": "outwork.brokers.memory:MemoryBroker",
     "sqlite": "outwork.brokers.sql.sqlite:SQLiteBroker",
+    "postgresql": "outwork.brokers.sql.postgresql:PostgreSQLBroker",
+    "postgres": "outwork.brokers.sql.postgresql:PostgreSQLBroker",
     "redis": "outwork.brokers.redis.broker:RedisBroker",
     "rediss": "outwork.brokers.redis.broker:RedisBroker",
     "unix": "outwork.brokers.redis.broker:RedisBroker",
@@ -36,6 +38,8 @@ SCHEMES: Final[dict[str, str]] = {
     "rediss+sentinel": "outwork.brokers.redis.broker:RedisBroker",
     "redis+cluster": "outwork.brokers.redis.broker:RedisBroker",
     "rediss+cluster": "outwork.brokers.redis.broker:RedisBroker",
+    "amqp": "outwork.brokers.rabbitmq.broker:RabbitMQBroker",
+    "amqps": "outwork.brokers.rabbitmq.broker:RabbitMQBroker",
 }
 """The schemes of this release and the classes behind them."""
 

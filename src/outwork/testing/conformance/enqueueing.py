@@ -28,6 +28,7 @@ class EnqueueingPromises(Promises):
         assert codec.decode_job(rig.take_one().body) == job
 
     def test_the_record_of_a_new_job_says_what_was_asked_for(self, rig: Rig) -> None:
+        rig.need_priorities()
         job = new_job("shop.pay", queue="money", priority=42, max_crashes=1, at_most_once=True, expires=60.0)
         rig.put(job)
         record = rig.record(job.id)
@@ -55,6 +56,7 @@ class EnqueueingPromises(Promises):
 
     def test_an_enqueue_repeated_leaves_the_first_as_it_is(self, rig: Rig) -> None:
         rig.need("idempotent")
+        rig.need_priorities()
         job_id = rig.put_one(new_job("first", priority=1))
         before = rig.record(job_id)
         rig.put(new_job("second", job_id=job_id, priority=2, delay=60.0))

@@ -149,6 +149,11 @@ class Rig:
             if not getattr(self.broker.capabilities, name):
                 pytest.skip(name)
 
+    def need_priorities(self, levels: int = 3) -> None:
+        """Skip this test if the broker tells fewer priorities apart."""
+        if self.broker.capabilities.priority_levels < levels:
+            pytest.skip("priority_levels")
+
     @property
     def store(self) -> Store:
         """The broker as a store; skips a test that needs one where there is none."""

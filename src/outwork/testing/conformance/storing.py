@@ -27,6 +27,7 @@ class StoringPromises(Promises):
         assert rig.another().record(job_id) == rig.record(job_id)
 
     def test_the_newest_jobs_are_found_first(self, rig: Rig) -> None:
+        rig.need_priorities()
         jobs = rig.put(*(new_job(priority=priority) for priority in (0, 50, -50)))
         page = rig.store.find(Filter())
         assert ([record.id for record in page.records], page.cursor) == (jobs[::-1], None)

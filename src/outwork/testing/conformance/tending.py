@@ -112,7 +112,7 @@ class TendingPromises(Promises):
         assert rig.take_one().id == job.id
 
     def test_what_waits_or_runs_is_never_forgotten(self, rig: Rig) -> None:
-        rig.need("defer")
+        rig.need("defer", "results")
         scheduled = rig.put_one(new_job(queue="a", delay=10 * 365 * 86_400.0))
         running = rig.put_one(new_job(queue="b"))
         rig.take_one(queues=shares("b"))
@@ -132,6 +132,7 @@ class TendingPromises(Promises):
         assert rig.take_one().id == job_id
 
     def test_thousands_of_old_jobs_are_all_forgotten(self, rig: Rig) -> None:
+        rig.need("results")
         rig = rig.another(Terms(keep=HOUR))
         rig.put(*(new_job() for _ in range(2500)))
         rig.exchange([Settlement(job.id, job.claim_id, Done(b"1")) for job in rig.take(2500)])

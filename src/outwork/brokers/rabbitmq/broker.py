@@ -1,0 +1,482 @@
+"""The RabbitMQ broker: jobs are messages, a claim is a delivery that is not acknowledged yet.
+
+What RabbitMQ decides: who gets a job, and that the jobs of a worker whose connection is gone are run again. What it
+does not keep: results, states, or who claimed what; `outwork.brokers.paired` puts a store beside it for that.
+
+A message that comes a second time was in the hands of a worker that died. It is published anew with its crash counted,
+into the queue of jobs that are claimed for a free slot only, before it is run again; so RabbitMQ's own count of
+deliveries never reaches a limit, and a message in that queue that comes a second time had really been started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection, Sequence
+from threading import Condition
+from typing import Final, Self
+
+from msgspec.structs import replace
+
+from outwork.brokers.base import (
+    Broker,
+    Capabilities,
+    Claim,
+    Claimed,
+    Exchanged,
+    Extended,
+    Presence,
+    Settlement,
+    Share,
+    Tended,
+)
+from outwork.brokers.rabbitmq.diversion import Diversion, expiry
+from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop
+from outwork.brokers.rabbitmq.hand import Hand, Held
+from outwork.brokers.rabbitmq.intake import Intake
+from outwork.brokers.rabbitmq.lines import Delivery, Line
+from outwork.brokers.rabbitmq.link import Link
+from outwork.brokers.rabbitmq.messages import Message, of_job
+from outwork.brokers.rabbitmq.options import Options
+from outwork.brokers.rabbitmq.post import Letter, Post
+from outwork.brokers.rabbitmq.renewal import Renewal
+from outwork.brokers.rabbitmq.talk import explained
+from outwork.brokers.rabbitmq.topology import LONGEST, PRIORITIES, Topology, level_of
+from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError, Unsupported
+from outwork.job import Again, Answer, Cancelled, Dead, Done, Job, Outcome, Release, Terms
+
+logger = logging.getLogger("outwork.brokers.rabbitmq")
+
+CAPABILITIES: Final = Capabilities(
+    fenced=False,
+    idempotent=False,
+    results=False,
+    cancel=False,
+    presence=False,
+    ordered=False,
+    priority_levels=1,
+)
+
+
+class RabbitMQBroker(Broker):
+    """`amqp://user:password@host:5672/vhost`, `amqps://...`; several hosts of a cluster are separated by commas.
+
+    Options: `lease`, `keep`, `keep_failed`; `queue_type` (quorum or classic), `prefix` (of the queues' names),
+    `heartbeat`, `connection_timeout`, `put_timeout`, `consumer_timeout` (the server's own, in seconds), `confirm`
+    (false: enqueue does not wait until RabbitMQ has the job), `embedded`; for amqps `cafile`, `certfile`, `keyfile`,
+    `verify`.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.url = options.shown
+        self.terms = options.terms
+        self.runs_in = "embedded" if options.embedded else "elsewhere"
+        self.topology = Topology(options.prefix, options.queue_type)
+        if options.queue_type == "classic":
+            self.capabilities = replace(CAPABILITIES, priority_levels=PRIORITIES)
+        self._interrupted = False
+        self._closed = False
+        self._begin()
+
+    @classmethod
+    def from_url(cls, url: str, terms: Terms | None = None) -> Self:
+        return cls(Options.from_url(url, terms))
+
+    def _begin(self) -> None:
+        """Start with nothing: a new object, or a child after a fork: its parent's connections are not its own."""
+        self._changed = Condition()
+        self._link = Link(self._options, self.topology, self._make_intake)
+        self._post = Post(self._options, self.topology, self._link)
+        self._hand = Hand()
+        self._renewal = Renewal(self._options, self._link, self._post, self._changed)
+        self._diversion = Diversion(self._link, self._post, self.terms, self.now)
+        self._names: set[str] = set()
+        self._free = 0
+        self._expired = 0
+        self._late: list[Letter] = []
+
+    def _make_intake(self, loop: Loop, connection: Connection, channel: Channel) -> Intake:
+        diversion = self._diversion
+        return Intake(
+            loop, connection, channel, self._changed, diversion.crashed, diversion.unwanted, self._link.forget
+        )
+
+    def _own(self) -> None:
+        if self._link.pid != os.getpid():
+            self._link.abandon()
+            self._begin()
+
+    # ---- enqueue ----------------------------------------------------------------------------------------------------
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+        self._own()
+        answers: list[EnqueueError | None] = [None] * len(jobs)
+        letters: list[Letter] = []
+        places: list[int] = []
+        now = self.now()
+        levels = self._levels(jobs)
+        for place, job in enumerate(jobs):
+            priority = level_of(job.priority, levels)
+            message, delay = of_job(job, now, priority)
+            refusal = self._refusal(job, delay, levels)
+            if refusal is not None:
+                answers[place] = refusal
+                continue
+            letters.append(self._post.job(message, delay, now + delay))
+            places.append(place)
+            self._names.add(job.queue)
+        for index, error in self._post.send(letters, resend=True).items():
+            answers[places[index]] = error
+        return answers
+
+    def _levels(self, jobs: Sequence[Job]) -> int:
+        """How many priorities there are; for quorum queues the server's version says so."""
+        levels = self.capabilities.priority_levels
+        if levels == 1 and any(job.priority for job in jobs):
+            self._link.publisher()
+            version = self._link.version
+            levels = 32 if version >= (4, 3) else 2 if version >= (4, 0) else 1
+            self.capabilities = replace(self.capabilities, priority_levels=levels)
+        return levels
+
+    def _refusal(self, job: Job, delay: float, levels: int) -> EnqueueError | None:
+        if delay > LONGEST:
+            days = int(LONGEST // 86_400)
+            return Unsupported(f"{job.task}: {self.url} keeps a job for {days} days at most. Nothing was enqueued")
+        if job.priority and levels == 1:
+            return Unsupported(
+                f"{job.task}: quorum queues have no priorities before RabbitMQ 4.0. Put ?queue_type=classic into the "
+                f"URL {self.url}. Nothing was enqueued"
+            )
+        return None
+
+    # ---- exchange ---------------------------------------------------------------------------------------------------
+
+    def exchange(
+        self,
+        claim_id: str,
+        outcomes: Sequence[Settlement],
+        queues: Sequence[Share],
+        limit: int,
+        free: int,
+        worker: str,
+    ) -> Exchanged:
+        self._own()
+        answers = self._settle(outcomes) if outcomes else []
+        if self._late:
+            self._send_late()
+        with self._changed:
+            claimed = self._hand.still_held(claim_id)
+        if limit > 0 and not claimed:
+            claimed = self._claim(claim_id, queues, limit, free, worker)
+        return Exchanged(answers, claimed, None)
+
+    def _settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
+        answers: list[Answer] = []
+        acks: dict[Intake, list[Delivery]] = {}
+        moving: list[Held] = []
+        letters: list[Letter] = []
+        with self._changed:
+            for job_id, claim_id, outcome in outcomes:
+                found = self._hand.find(job_id, claim_id)
+                if isinstance(found, Answer):
+                    answers.append(found)
+                    continue
+                answers.append(Answer.DONE)
+                letter = self._after(found.delivery.message, outcome)
+                if letter is None:
+                    self._hand.drop(found)
+                    if not found.acked:
+                        acks.setdefault(found.intake, []).append(found.delivery)
+                else:
+                    found.moving = True
+                    moving.append(found)
+                    letters.append(letter)
+        for intake, deliveries in acks.items():
+            intake.ack(deliveries)
+        if letters:
+            self._move(moving, letters)
+        return answers
+
+    def _after(self, message: Message, outcome: Outcome) -> Letter | None:
+        """What is published after an attempt; None for nothing."""
+        match outcome:
+            case Done() | Cancelled():
+                return None
+            case Dead(errors, keep):
+                ended = message.copy()
+                ended.failures += 1
+                ended.add_errors(errors)
+                reason = errors[-1].message if errors else "failed"
+                return self._post.dead(ended, reason, self.terms.keep_failed if keep is None else keep)
+            case Again(delay, errors, counted):
+                again = message.copy()
+                again.failures += counted
+                again.add_errors(errors)
+                return self._post.job(again, delay, self.now() + delay)
+            case Release(delay, missed):
+                back = message.copy()
+                back.misses += missed
+                return self._post.job(back, delay, self.now() + delay)
+
+    def _move(self, moving: list[Held], letters: list[Letter]) -> None:
+        """Publish what follows, then let go what was before: nothing of that, if this raises."""
+        try:
+            refused = self._post.send(letters, resend=False)
+        except OutworkError:
+            with self._changed:
+                for held in moving:
+                    held.moving = False
+            raise
+        acks: dict[Intake, list[Delivery]] = {}
+        with self._changed:
+            for index, held in enumerate(moving):
+                held.moving = False
+                if index in refused:
+                    continue
+                self._hand.drop(held)
+                if not held.acked:
+                    acks.setdefault(held.intake, []).append(held.delivery)
+        for intake, deliveries in acks.items():
+            intake.ack(deliveries)
+        if refused:
+            raise BrokerUnavailable(str(next(iter(refused.values())))) from next(iter(refused.values()))
+
+    # ---- claiming ---------------------------------------------------------------------------------------------------
+
+    def _lines(self, intake: Intake, names: Sequence[str]) -> list[tuple[Line, Line]]:
+        """The two lines of each of these queues, which are declared."""
+        topology = self.topology
+        pairs: list[tuple[Line, Line]] = []
+        for name in names:
+            main, solo = topology.main(name), topology.solo(name)
+            pairs.append((intake.line(name, main), intake.line(name, solo, solo=True)))
+        self._link.declare([topology.dead_letters(), *(topology.queue(line.queue) for pair in pairs for line in pair)])
+        return pairs
+
+    def _ready(self) -> Intake:
+        """The intake, with the publisher that it needs."""
+        self._link.publisher()
+        return self._link.intake()
+
+    def _claim(self, claim_id: str, queues: Sequence[Share], limit: int, free: int, worker: str) -> list[Claimed]:
+        intake = self._ready()
+        pairs = self._lines(intake, [queue for queue, _ in queues])
+        wanted: list[tuple[Line, int]] = []
+        now = time.monotonic()
+        with self._changed:
+            self._free = free
+            for line in intake.lines.values():
+                line.resting = True
+            for (main, solo), (_, most) in zip(pairs, queues, strict=True):
+                for line, more in ((main, min(limit, most)), (solo, min(limit, most, free))):
+                    line.resting = more <= 0
+                    if more > 0:
+                        line.asked_at = now
+                        wanted.append((line, more))
+        self._serve(intake, wanted)
+        with self._changed:
+            taken = self._take(intake, pairs, queues, limit, free, claim_id, worker)
+            self._hand.taken(claim_id, taken)
+        return self._started_once(intake, taken, claim_id)
+
+    def _serve(self, intake: Intake, wanted: list[tuple[Line, int]]) -> None:
+        try:
+            intake.serve(wanted)
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"{self.url} does not answer") from error
+        except Exception as error:
+            raise explained(error, self._options, "consuming") from error
+
+    def _take(
+        self,
+        intake: Intake,
+        pairs: list[tuple[Line, Line]],
+        queues: Sequence[Share],
+        limit: int,
+        free: int,
+        claim_id: str,
+        worker: str,
+    ) -> list[Held]:
+        """Out of the lines, the older of the two first."""
+        taken: list[Held] = []
+        gone: list[Delivery] = []
+        held_now = self._hand.held
+        now = self.now()
+        for (main, solo), (_, most) in zip(pairs, queues, strict=True):
+            left = min(most, limit - len(taken))
+            passed_over: list[Delivery] = []
+            while left > 0:
+                line = _next(main, solo, free)
+                if line is None:
+                    break
+                delivery = line.buffer.popleft()
+                message = delivery.message
+                known = held_now.get(message.id)
+                if known is not None and known.alive:
+                    if known.moving:
+                        passed_over.append(delivery)
+                    else:
+                        gone.append(delivery)  # a second copy of what is in hand
+                    continue
+                if message.expires is not None and message.expires <= now:
+                    self._expire(delivery, now)
+                    gone.append(delivery)
+                    continue
+                held = Held(delivery, intake, claim_id, worker)
+                held_now[message.id] = held
+                taken.append(held)
+                free -= line.solo
+                left -= 1
+            for delivery in reversed(passed_over):
+                delivery.line.buffer.appendleft(delivery)
+        if gone:
+            intake.ack(gone)
+        return taken
+
+    def _started_once(self, intake: Intake, taken: list[Held], claim_id: str) -> list[Claimed]:
+        """What was claimed. What must never start twice is acknowledged before, and the server has read that."""
+        once = [held for held in taken if held.delivery.message.once]
+        if once:
+            intake.ack([held.delivery for held in once])
+            try:
+                intake.flush()
+            except Exception as error:
+                with self._changed:
+                    for held in once:
+                        self._hand.drop(held)
+                raise explained(error, self._options, "acknowledging") from error
+            for held in once:
+                held.acked = True
+        return [held.delivery.message.claimed(claim_id) for held in taken]
+
+    def _expire(self, delivery: Delivery, now: float) -> None:
+        """It has waited too long: a dead letter."""
+        message = delivery.message.copy()
+        failure = expiry(message, now)
+        message.add_error(failure)
+        self._late.append(self._post.dead(message, failure.message, self.terms.keep_failed))
+        self._expired += 1
+
+    def _send_late(self) -> None:
+        """Dead letters of what expired."""
+        with self._changed:
+            letters, self._late = self._late, []
+        try:
+            self._post.send(letters, resend=True)
+        except OutworkError:
+            with self._changed:
+                self._late += letters
+            raise
+
+    # ---- the other verbs --------------------------------------------------------------------------------------------
+
+    def extend(self, claims: Sequence[Claim]) -> Extended:
+        """A claim holds as long as its channel lives. A message that RabbitMQ would soon take back is renewed."""
+        self._own()
+        lost: set[str] = set()
+        holding: list[Held] = []
+        with self._changed:
+            for job_id, claim_id in claims:
+                held = self._hand.held.get(job_id)
+                if held is None or held.claim_id != claim_id or not held.alive:
+                    lost.add(job_id)
+                else:
+                    holding.append(held)
+        self._renewal.renew(holding, self._hand)
+        return Extended(frozenset(lost), frozenset())
+
+    def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
+        """RabbitMQ itself rescues, and forgets. What expired is found when it is its turn."""
+        self._own()
+        self._diversion.retry()
+        with self._changed:
+            expired, self._expired = self._expired, 0
+        return Tended(expired=expired)
+
+    def leave(self, worker: str) -> None:
+        """There is no presence to forget."""
+
+    def workers(self) -> list[Presence]:
+        """Workers do not see each other through RabbitMQ."""
+        return []
+
+    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+        self._own()
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            if self._closed or self._taken_interrupt():
+                return False
+        intake = self._ready()
+        lines = [line for pair in self._lines(intake, queues) for line in pair]
+        with self._changed:
+            idle = [(line, 1) for line in lines if line.tag is None and self._counts(line)]
+        self._serve(intake, idle)
+        with self._changed:
+            while not self._closed:
+                if self._taken_interrupt():
+                    return False
+                if intake.ended is not None or any(line.buffer and self._counts(line) for line in lines):
+                    return True
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+            return False
+
+    def _counts(self, line: Line) -> bool:
+        """Whether what arrives there is work for those who wait."""
+        return not line.resting and (not line.solo or self._free > 0)
+
+    def _taken_interrupt(self) -> bool:
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
+
+    def interrupt(self) -> None:
+        self._own()
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify_all()
+
+    def queues(self) -> list[str]:
+        """Those that this process has used: RabbitMQ tells nobody the names of its queues."""
+        return sorted(self._names)
+
+    def close(self) -> None:
+        """Give back what nobody claimed, and close the connections."""
+        self._own()
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        intake = self._link.open_intake
+        if intake is not None and self._link.open_publisher is not None:
+            try:
+                intake.empty()
+                self._diversion.finish(5.0)
+                intake.flush()
+            except Exception as error:  # noqa: BLE001 - RabbitMQ gives it to others then, counted as a crash
+                logger.warning("%s: what was not started could not be given back: %s", self.url, error)
+        self._link.close()
+
+    def now(self) -> float:
+        """The host's clock: RabbitMQ shows none. It counts delays by its own."""
+        return time.time() + self.clock_offset
+
+
+def _next(main: Line, solo: Line, free: int) -> Line | None:
+    """The line whose first message is to be claimed before the other's."""
+    if not solo.buffer or free <= 0:
+        return main if main.buffer else None
+    if not main.buffer:
+        return solo
+    return min(main, solo, key=lambda line: _place(line.buffer[0].message))
+
+
+def _place(message: Message) -> tuple[int, str]:
+    return -(message.priority or 0), message.id

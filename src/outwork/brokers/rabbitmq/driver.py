@@ -1,0 +1,311 @@
+"""pika, as far as it is needed, with types. Nothing else imports it.
+
+Everything here but `Loop.call` is called on the I/O thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final, TypeAlias, cast
+
+from outwork.errors import MissingDriver
+
+try:
+    import pika  # type: ignore[import-untyped]
+    from pika import spec
+    from pika.adapters.select_connection import (  # type: ignore[import-untyped]
+        IOLoop,
+        SelectConnection,
+    )
+    from pika.exceptions import (  # type: ignore[import-untyped]
+        AMQPConnectionError,
+        ChannelClosed,
+        ConnectionClosed,
+    )
+except ImportError as error:
+    raise MissingDriver(
+        "RabbitMQ needs the driver pika, which is not installed. Run:  pip install 'outwork[rabbitmq]'"
+    ) from error
+
+Arguments: TypeAlias = Mapping[str, str | int]
+Headers: TypeAlias = dict[str, Any]
+OnMessage: TypeAlias = Callable[[int, bool, str, "Properties", bytes], None]
+"""Delivery tag, redelivered, routing key, properties, body."""
+Reply: TypeAlias = Callable[[Any], None]
+
+PERSISTENT: Final = 2
+
+logger = logging.getLogger("outwork.brokers.rabbitmq")
+
+if (_logger := logging.getLogger("pika")).level == logging.NOTSET:
+    _logger.setLevel(logging.CRITICAL)  # what goes wrong is raised, and reported once by those who retry
+
+
+class Properties:
+    """The properties of a message that are used here, in pika's own class: for types only."""
+
+    message_id: str | None
+    headers: Headers | None
+    priority: int | None
+
+
+def properties(
+    message_id: str, headers: Headers | None = None, priority: int | None = None, expiration: str | None = None
+) -> Properties:
+    """The properties of a message that survives the server."""
+    made = spec.BasicProperties(
+        message_id=message_id, headers=headers, priority=priority, expiration=expiration, delivery_mode=PERSISTENT
+    )
+    return cast("Properties", made)
+
+
+class Refusal(Exception):
+    """The server closed a channel or connection, and said why: `code` as AMQP numbers it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def reason_of(error: BaseException | None) -> Exception:
+    """An error of pika as one that can be told apart without pika."""
+    if isinstance(error, ChannelClosed | ConnectionClosed):
+        code, text = cast("tuple[int, str]", (error.reply_code, error.reply_text))
+        return Refusal(code, text)
+    causes = getattr(error, "exceptions", ())  # of the tries with several hosts
+    if causes:
+        return reason_of(causes[-1])
+    inner = getattr(error, "exception", None)
+    if isinstance(inner, BaseException):
+        return reason_of(inner)
+    if isinstance(error, AMQPConnectionError) and error.args and isinstance(error.args[0], BaseException):
+        return reason_of(error.args[0])
+    if isinstance(error, OSError):
+        return error
+    return ConnectionError(f"{type(error).__name__}: {error}" if error is not None else "closed")
+
+
+def is_authentication_error(error: Exception) -> bool:
+    """Whether the server does not know this user and password."""
+    return "ProbableAuthenticationError" in str(error) or "ACCESS_REFUSED - Login was refused" in str(error)
+
+
+def is_access_error(error: Exception) -> bool:
+    """Whether the server may have closed the connection because the virtual host is not open to this user."""
+    return "ProbableAccessDeniedError" in str(error)
+
+
+def parameters(
+    host: str,
+    port: int,
+    *,
+    user: str,
+    password: str,
+    vhost: str,
+    heartbeat: int,
+    timeout: float,
+    ssl: Any = None,
+    name: str,
+) -> Any:
+    """Where and how to connect."""
+    return pika.ConnectionParameters(
+        host=host,
+        port=port,
+        virtual_host=vhost,
+        credentials=pika.PlainCredentials(user, password, erase_on_connect=False),
+        heartbeat=heartbeat,
+        socket_timeout=timeout,
+        stack_timeout=timeout + 5,
+        connection_attempts=1,
+        ssl_options=None if ssl is None else pika.SSLOptions(ssl, host),
+        client_properties={"connection_name": name},
+    )
+
+
+class Loop:
+    """An event loop on a thread of its own. `call` is for every thread."""
+
+    def __init__(self) -> None:
+        self._loop: Any = IOLoop()
+        self.died: Exception | None = None
+        """What ended the thread, if it ended by itself: nothing on it lives any more."""
+        self._mourners: list[Callable[[Exception], None]] = []
+        self._thread = threading.Thread(target=self._run, name="outwork-amqp", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loop.start()
+        except Exception as error:
+            logger.exception("the thread that talks to RabbitMQ ended; another one takes its place")
+            self.died = error
+            for mourner in self._mourners:
+                mourner(error)
+        finally:
+            self._loop.close()
+
+    def on_death(self, function: Callable[[Exception], None]) -> None:
+        """Have this called when the thread ends by itself."""
+        self._mourners.append(function)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run a function on the I/O thread, soon."""
+        self._loop.add_callback_threadsafe(function)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run a function on the I/O thread after some time; from that thread."""
+        self._loop.call_later(seconds, function)
+
+    def stop(self) -> None:
+        """End the thread, when it has run what was asked for before."""
+        self.call(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(10.0)
+
+    def connect(self, hosts: Sequence[Any], done: Callable[[Connection | Exception], None]) -> None:
+        """Open a connection to the first of the hosts that answers."""
+
+        def finished(result: Any) -> None:
+            done(reason_of(result) if isinstance(result, BaseException) else Connection(result))
+
+        SelectConnection.create_connection(hosts, on_done=finished, custom_ioloop=self._loop)
+
+
+class Connection:
+    """A connection that is open."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The server's version, as far as it has numbers."""
+        text = str((self._connection.server_properties or {}).get("version", ""))
+        return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
+
+    def on_close(self, function: Callable[[Exception], None]) -> None:
+        self._connection.add_on_close_callback(lambda _, reason: function(reason_of(reason)))
+
+    def on_blocked(self, function: Callable[[str], None]) -> None:
+        """Called with the reason when publishers are blocked, with "" when they may go on."""
+        self._connection.add_on_connection_blocked_callback(lambda _, frame: function(str(frame.method.reason)))
+        self._connection.add_on_connection_unblocked_callback(lambda _, frame: function(""))
+
+    def channel(self, opened: Callable[[Channel], None]) -> None:
+        self._connection.channel(on_open_callback=lambda channel: opened(Channel(channel)))
+
+    def close(self) -> None:
+        if self._connection.is_open:
+            self._connection.close()
+
+    def close_now(self, loop: Loop) -> Future[None]:
+        """Close it, from any thread; done when its socket is closed."""
+        future: Future[None] = Future()
+
+        def start() -> None:
+            if self._connection.is_closed:
+                future.set_result(None)
+                return
+            self._connection.add_on_close_callback(lambda *_: future.set_result(None))
+            self.close()
+
+        loop.call(start)
+        return future
+
+
+class Channel:
+    """A channel that is open."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self.publish: Callable[[str, str, bytes, Properties, bool], None] = channel.basic_publish
+        """Exchange, routing key, body, properties, mandatory."""
+        self.ack: Callable[[int, bool], None] = channel.basic_ack
+        """Delivery tag, and whether all before it are meant, too."""
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._channel.is_open)
+
+    def on_close(self, function: Callable[[Exception], None]) -> None:
+        self._channel.add_on_close_callback(lambda _, reason: function(reason_of(reason)))
+
+    def on_cancel(self, function: Callable[[str], None]) -> None:
+        """Called with its tag when the server ends a consumer, because its queue is gone."""
+        self._channel.add_on_cancel_callback(lambda frame: function(frame.method.consumer_tag))
+
+    def on_return(self, function: Callable[[str, str], None]) -> None:
+        """Called with the id and the routing key of a message that came back because there is no queue for it."""
+        self._channel.add_on_return_callback(
+            lambda _, method, properties, body: function(properties.message_id, method.routing_key)
+        )
+
+    def confirm(self, confirmed: Callable[[int, bool, bool], None], reply: Reply) -> None:
+        """Switch confirms on; `confirmed` is told tag, whether all before it are meant, and whether it was accepted."""
+
+        def on_frame(frame: Any) -> None:
+            method = frame.method
+            confirmed(method.delivery_tag, method.multiple, isinstance(method, spec.Basic.Ack))
+
+        self._channel.confirm_delivery(on_frame, reply)
+
+    def qos(self, prefetch: int, reply: Reply) -> None:
+        """The prefetch of consumers that start from now on."""
+        self._channel.basic_qos(prefetch_count=prefetch, callback=reply)
+
+    def consume(self, queue: str, on_message: OnMessage, tag: str, reply: Reply) -> None:
+        def on_delivery(_: Any, method: Any, properties: Properties, body: bytes) -> None:
+            on_message(method.delivery_tag, method.redelivered, method.routing_key, properties, body)
+
+        self._channel.basic_consume(queue, on_delivery, consumer_tag=tag, callback=reply)
+
+    def cancel(self, tag: str, reply: Reply) -> None:
+        """End a consumer. What is on its way to it still arrives: pika's own `basic_cancel` would reject that, which
+        counts as a delivery."""
+        self._channel.callbacks.add(
+            self._channel.channel_number,
+            spec.Basic.CancelOk,
+            partial(self._cancelled, tag, reply),
+            arguments={"consumer_tag": tag},
+        )
+        self._channel._send_method(spec.Basic.Cancel(consumer_tag=tag, nowait=False))
+
+    def _cancelled(self, tag: str, reply: Reply, frame: Any) -> None:
+        self._channel._cleanup_consumer_ref(tag)
+        reply(frame)
+
+    def declare_queue(self, name: str, arguments: Arguments, reply: Reply) -> None:
+        self._channel.queue_declare(name, durable=True, arguments=dict(arguments), callback=reply)
+
+    def look_at_queue(self, name: str, reply: Reply) -> None:
+        """Its reply comes after all that the queue has sent before."""
+        self._channel.queue_declare(name, passive=True, callback=reply)
+
+    def delete_queue(self, name: str, reply: Reply) -> None:
+        self._channel.queue_delete(name, callback=reply)
+
+    def declare_exchange(self, name: str, kind: str, reply: Reply) -> None:
+        self._channel.exchange_declare(name, kind, durable=True, callback=reply)
+
+    def bind_queue(self, queue: str, exchange: str, key: str, reply: Reply) -> None:
+        self._channel.queue_bind(queue, exchange, key, callback=reply)
+
+    def bind_exchange(self, destination: str, source: str, key: str, reply: Reply) -> None:
+        self._channel.exchange_bind(destination, source, key, callback=reply)
+
+    def get(self, queue: str, reply: Callable[[tuple[int, Properties, bytes] | None], None]) -> None:
+        """Take one message out of a queue, to be acknowledged; None if there is none."""
+
+        def on_message(_: Any, method: Any, properties: Properties, body: bytes) -> None:
+            reply((method.delivery_tag, properties, body))
+
+        self._channel.add_callback(lambda frame: reply(None), [spec.Basic.GetEmpty])
+        self._channel.basic_get(queue, on_message)
+
+    def close(self) -> None:
+        if self._channel.is_open:
+            self._channel.close()

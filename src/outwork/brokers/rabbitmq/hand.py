@@ -1,0 +1,79 @@
+"""What this process has claimed: which delivery stands behind each claim, and what was settled before."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from outwork.brokers.base import Claimed
+from outwork.brokers.rabbitmq.intake import Intake
+from outwork.brokers.rabbitmq.lines import Delivery
+from outwork.job import Answer
+
+REMEMBERED: Final = 10_000
+EXCHANGES: Final = 64
+
+
+class Held:
+    """A claimed job. `acked`: its message is gone already, because it must not be delivered twice."""
+
+    __slots__ = ("acked", "claim_id", "delivery", "intake", "moving", "worker")
+
+    def __init__(self, delivery: Delivery, intake: Intake, claim_id: str, worker: str) -> None:
+        self.delivery = delivery
+        self.intake = intake
+        self.claim_id = claim_id
+        self.worker = worker
+        self.acked = False
+        self.moving = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the claim still holds."""
+        return self.acked or self.intake.ended is None
+
+
+class Hand:
+    """All claims of a broker object. Used under its lock."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Held] = {}
+        self._settled: dict[tuple[str, str], None] = {}
+        self._order: deque[tuple[str, str]] = deque()
+        self._exchanges: OrderedDict[str, list[Held]] = OrderedDict()
+
+    def find(self, job_id: str, claim_id: str) -> Held | Answer:
+        """The claim, if it can be settled; else what to answer."""
+        held = self.held.get(job_id)
+        if held is None or held.claim_id != claim_id:
+            return Answer.ALREADY if (job_id, claim_id) in self._settled else Answer.STALE
+        if not held.alive:
+            del self.held[job_id]
+            return Answer.STALE
+        return Answer.ALREADY if held.moving else held
+
+    def drop(self, held: Held) -> None:
+        """It is settled: remember that for a while."""
+        job_id = held.delivery.message.id
+        self.held.pop(job_id, None)
+        key = (job_id, held.claim_id)
+        self._settled[key] = None
+        self._order.append(key)
+        if len(self._order) > REMEMBERED:
+            self._settled.pop(self._order.popleft(), None)
+
+    def taken(self, claim_id: str, taken: list[Held]) -> None:
+        """Remember what an exchange claimed."""
+        if taken:
+            self._exchanges[claim_id] = taken
+            if len(self._exchanges) > EXCHANGES:
+                self._exchanges.popitem(last=False)
+
+    def still_held(self, claim_id: str) -> list[Claimed]:
+        """What an exchange of this id claimed before, as far as it holds it."""
+        before = self._exchanges.get(claim_id, ())
+        return [
+            held.delivery.message.claimed(claim_id)
+            for held in before
+            if held.alive and self.held.get(held.delivery.message.id) is held
+        ]

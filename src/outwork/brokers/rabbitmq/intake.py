@@ -1,0 +1,221 @@
+"""Consuming: a channel that brings messages into the lines, and on which all of them are acknowledged.
+
+Claims hold only as long as this channel lives. When it is gone, RabbitMQ gives what was in hand to others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from threading import Condition, Lock
+from time import monotonic
+from typing import Any, Final, TypeAlias
+
+from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Properties
+from outwork.brokers.rabbitmq.lines import Delivery, Line
+from outwork.brokers.rabbitmq.messages import of_delivery
+from outwork.brokers.rabbitmq.talk import REPLY_TIMEOUT, Talk
+from outwork.ids import new_claim_id
+
+PATIENCE: Final = 1.0
+"""Seconds that a message lies in a line for which nobody has room; then it is given back."""
+LOOK_EVERY: Final = 0.5
+
+Divert: TypeAlias = Callable[["Intake", list[Delivery]], None]
+"""Called on the I/O thread with messages that go elsewhere: those that were delivered before."""
+
+
+class Intake(Talk):
+    """The consuming side of a broker."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        connection: Connection,
+        channel: Channel,
+        changed: Condition,
+        crashed: Divert,
+        give_back: Divert,
+        gone: Callable[[str], None],
+    ) -> None:
+        super().__init__(loop, connection, channel)
+        self.changed = changed
+        self.lines: dict[str, Line] = {}
+        self.owner = new_claim_id()[:12]
+        """Part of the names of the queues that belong to this channel alone."""
+        self.renewals: dict[str, Callable[[Delivery], None]] = {}
+        """Who waits for the renewed delivery of a long job, by its mark."""
+        self._crashed = crashed
+        self._give_back = give_back
+        self._gone = gone
+        self._serving = Lock()
+        self._open: dict[int, None] = {}
+        """The tags of what is in hand, in their order."""
+        self._looking = False
+        channel.on_cancel(self._on_cancel)
+
+    # ---- from any thread --------------------------------------------------------------------------------------------
+
+    def line(self, name: str, queue: str, *, solo: bool = False, parked: bool = False) -> Line:
+        """The line of a queue, made when it is first asked for."""
+        found = self.lines.get(queue)
+        if found is not None:
+            return found
+        with self.changed:
+            return self.lines.setdefault(queue, Line(name, queue, solo=solo, parked=parked))
+
+    def serve(self, wanted: Sequence[tuple[Line, int]]) -> None:
+        """See to it that so many more can be claimed from each line, and that what is there already has arrived."""
+        with self._serving:
+            replies: list[Future[Any]] = []
+            for line, more in wanted:
+                with self.changed:
+                    prefetch = line.next_prefetch(more)
+                    if prefetch is None:
+                        continue
+                    before, tag, turn = line.turn_over(min(prefetch, 65_535))
+                replies += self._change(line, before, tag, turn)
+            if not replies:
+                return
+            replies.append(self.ask(lambda channel, reply: channel.qos(1, reply)))
+            for each in replies:
+                each.result(REPLY_TIMEOUT)
+
+    def _change(self, line: Line, before: str | None, tag: str, turn: int) -> list[Future[Any]]:
+        """A new consumer in place of the old one. The reply to a look at the queue comes when the first messages are
+        at the channel; the reply to whatever is asked next, when they are here."""
+        on_message = partial(self._on_message, line, turn)
+        prefetch = line.prefetch
+        asked = [] if before is None else [self.ask(partial(_cancel, before))]
+        asked.append(self.ask(lambda channel, reply: channel.qos(prefetch, reply)))
+        asked.append(self.ask(lambda channel, reply: channel.consume(line.queue, on_message, tag, reply)))
+        asked.append(self.ask(lambda channel, reply: channel.look_at_queue(line.queue, reply)))
+        return asked
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge, soon. What this channel did not bring, or has lost, is passed over."""
+        tags: set[int] = set()
+        with self.changed:
+            for delivery in deliveries:
+                delivery.line.left(delivery)
+                tags.add(delivery.tag)
+        if tags:
+            self.loop.call(partial(self._ack, tags))
+
+    def flush(self) -> None:
+        """Wait until the server has read what was sent on this channel. Raises what ended it."""
+        self.ask(lambda channel, reply: channel.qos(1, reply)).result(REPLY_TIMEOUT)
+
+    def empty(self) -> None:
+        """Stop consuming, and give back what nobody claimed; before the end."""
+        with self._serving:
+            for line in list(self.lines.values()):
+                with self.changed:
+                    paused = line.pause()
+                if paused is not None:
+                    tag = paused[0]
+                    self.ask(partial(_cancel, tag)).result(REPLY_TIMEOUT)
+            with self.changed:
+                left = [delivery for line in self.lines.values() for delivery in line.buffer]
+                for line in self.lines.values():
+                    line.buffer.clear()
+            if left:
+                self.loop.call(partial(self._give_back, self, left))
+
+    # ---- on the I/O thread ------------------------------------------------------------------------------------------
+
+    def _on_message(
+        self, line: Line, turn: int, tag: int, redelivered: bool, key: str, properties: Properties, body: bytes
+    ) -> None:
+        message = of_delivery(line.name, properties, body)
+        delivery = Delivery(tag, line, turn, message, monotonic())
+        self._open[tag] = None
+        mark = message.parked
+        if mark is None and (not redelivered or message.once):
+            with self.changed:
+                line.arrived(delivery)
+                line.buffer.append(delivery)
+                if len(line.buffer) == 1:
+                    self.changed.notify_all()
+            if not self._looking:
+                self._looking = True
+                self.loop.later(LOOK_EVERY, self._look)
+            return
+        with self.changed:
+            line.arrived(delivery)
+        if mark is not None and mark in self.renewals:
+            self.renewals.pop(mark)(delivery)
+        elif line.parked:  # the job has ended meanwhile
+            self.ack([delivery])
+        else:
+            self._crashed(self, [delivery])
+
+    def _ack(self, tags: set[int]) -> None:
+        """All at once as far as nothing before them is still in hand, the others one by one."""
+        if self.ended is not None or not self.channel.is_open:
+            return
+        known = self._open
+        done = 0
+        for tag in known:
+            if tag not in tags:
+                break
+            done = tag
+        if done:
+            for tag in [tag for tag in tags if tag <= done]:
+                known.pop(tag, None)
+                tags.discard(tag)
+            self.channel.ack(done, True)
+        for tag in sorted(tags):
+            if tag in known:
+                del known[tag]
+                self.channel.ack(tag, False)
+
+    def _look(self) -> None:
+        """Give back what has lain too long where nobody has room for it."""
+        self._looking = False
+        if self.ended is not None:
+            return
+        now = monotonic()
+        pauses: list[tuple[Line, str, int]] = []
+        with self.changed:
+            for line in self.lines.values():
+                if not line.buffer:
+                    continue
+                self._looking = True
+                if now - max(line.asked_at, line.buffer[0].since) >= PATIENCE and (paused := line.pause()):
+                    pauses.append((line, *paused))
+        for line, tag, turn in pauses:
+            self.channel.cancel(tag, partial(self._paused, line, turn))
+        if self._looking:
+            self.loop.later(LOOK_EVERY, self._look)
+
+    def _paused(self, line: Line, turn: int, frame: Any) -> None:
+        with self.changed:
+            late = [delivery for delivery in line.buffer if delivery.turn <= turn]
+            if line.tag is not None or not late:
+                return  # somebody has room again
+            line.buffer = deque(delivery for delivery in line.buffer if delivery.turn > turn)
+        self._give_back(self, late)
+
+    def _on_cancel(self, tag: str) -> None:
+        """The queue is gone."""
+        with self.changed:
+            for line in self.lines.values():
+                if line.tag == tag:
+                    line.tag = None
+                    self._gone(line.queue)
+            self.changed.notify_all()
+
+    def on_end(self, reason: Exception) -> None:
+        with self.changed:
+            for line in self.lines.values():
+                line.buffer.clear()
+                line.tag = None
+            self.changed.notify_all()
+        self.connection.close()
+
+
+def _cancel(tag: str, channel: Channel, reply: Callable[[Any], None]) -> None:
+    channel.cancel(tag, reply)

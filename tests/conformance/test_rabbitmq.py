@@ -1,0 +1,63 @@
+"""RabbitMQ keeps its promises, on a server of the tests' own: what its capabilities deny is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from outwork.brokers.base import Broker
+from outwork.brokers.rabbitmq.broker import RabbitMQBroker
+from outwork.ids import new_claim_id
+from outwork.job import Job, Terms
+from outwork.testing.conformance import BrokerConformance, MakeBroker, new_job
+from support.rabbitmq_admin import Admin
+from support.rabbitmq_server import RabbitServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"))
+    yield server
+    server.close()
+
+
+class RabbitConformance(BrokerConformance):
+    queue_type = "quorum"
+
+    @pytest.fixture
+    def make_broker(self, server: RabbitServer) -> Iterator[MakeBroker]:
+        prefix = f"t{new_claim_id()[:12]}"
+        url = server.url(prefix=prefix, queue_type=self.queue_type)
+        with closing(Admin(server.url())) as self.admin:
+            made: list[RabbitMQBroker] = []
+
+            def make(terms: Terms | None = None) -> RabbitMQBroker:
+                made.append(RabbitMQBroker.from_url(url, terms))
+                return made[-1]
+
+            yield make
+            for broker in made:
+                self.admin.delete_queues_of(broker)
+
+    def move_clock(self, broker: Broker, seconds: float) -> None:
+        """RabbitMQ's clock cannot be moved; what would be due by now is taken out of the delay queues."""
+        assert isinstance(broker, RabbitMQBroker)
+        super().move_clock(broker, seconds)
+        self.admin.deliver_due(broker.topology, broker.now())
+
+    def plant_garbage(self, broker: Broker, job_id: str, body: bytes) -> None:
+        assert isinstance(broker, RabbitMQBroker)
+        self.admin.replace_body(broker.topology.main("default"), job_id, body)
+
+    def refused_job(self) -> Job:
+        return new_job(delay=5 * 365 * 86_400.0)
+
+
+class TestRabbitQuorum(RabbitConformance):
+    pass
+
+
+class TestRabbitClassic(RabbitConformance):
+    queue_type = "classic"

@@ -1,0 +1,143 @@
+"""A private RabbitMQ server for tests: its own node, ports and directories, no plugins. Starting takes some seconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from signal import SIGKILL
+from typing import Final
+
+import pytest
+
+from support.waiting import until
+
+DEADLINE: Final = 90.0
+FOLDERS: Final = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path("/usr/local/sbin"))
+"""Where packages put the server's own scripts; those in the PATH may insist on the system's node and user."""
+
+
+def script(name: str) -> str | None:
+    """The path of one of the server's scripts."""
+    found = next((str(folder / name) for folder in FOLDERS if (folder / name).exists()), None)
+    return found or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def need_rabbitmq() -> None:
+    """Skip where there is no server to start; a failure where there has to be one."""
+    if script("rabbitmq-server") is None:
+        reason = "rabbitmq-server is not installed"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RabbitServer:
+    """A server of our own. `settings` as in rabbitmq.conf; it starts at once."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        need_rabbitmq()
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port, self._dist, self._epmd = free_port(), free_port(), free_port()
+        self._node = f"outwork-{self.port}@localhost"
+        self._process: subprocess.Popen[bytes] | None = None
+        lines = [
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}",
+            "disk_free_limit.absolute = 1MB",
+            "log.file.level = warning",
+            *(f"{name} = {value}" for name, value in (settings or {}).items()),
+        ]
+        (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+        (folder / "plugins").write_text("[].\n")
+        self.start()
+
+    def url(self, path: str = "", *, port: int | None = None, **options: str | float) -> str:
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"amqp://guest:guest@127.0.0.1:{port or self.port}/{path}{'?' + query if query else ''}"
+
+    def _environ(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")}
+        return clean | {
+            "HOME": str(self.folder),
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_DIST_PORT": str(self._dist),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "ERL_EPMD_PORT": str(self._epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    def start(self) -> None:
+        program = script("rabbitmq-server")
+        assert program is not None
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=self._environ(),
+                start_new_session=True,
+            )
+        until(self._answers, f"the server in {self.folder} answers", seconds=DEADLINE, pause=0.1)
+
+    def _answers(self) -> bool:
+        """Whether it greets a client: it listens last of all."""
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "server.log").read_text()
+        try:
+            with closing(socket.create_connection(("127.0.0.1", self.port), 5)) as client:
+                client.settimeout(5)
+                client.sendall(b"AMQP\x00\x00\x09\x01")
+                return bool(client.recv(8))
+        except OSError:
+            return False
+
+    def ctl(self, *words: str, seconds: float = DEADLINE) -> str:
+        """`rabbitmqctl WORDS`; what it printed."""
+        program = script("rabbitmqctl")
+        assert program is not None
+        command = [program, "-q", "-n", self._node, *words]
+        done = subprocess.run(command, env=self._environ(), capture_output=True, text=True, timeout=seconds)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def stop(self) -> None:
+        """As its operator would."""
+        self.ctl("stop")
+        self._end()
+
+    def kill(self) -> None:
+        """`kill -9` of everything that belongs to it."""
+        if self._process is not None:
+            os.killpg(self._process.pid, SIGKILL)
+            self._end()
+
+    def _end(self) -> None:
+        assert self._process is not None
+        self._process.wait(DEADLINE)
+        self._process = None
+
+    def close(self) -> None:
+        """The end of it, and of the port mapper that it started."""
+        self.kill()
+        epmd = shutil.which("epmd")
+        if epmd is not None:
+            subprocess.run([epmd, "-kill"], env=self._environ(), capture_output=True, timeout=DEADLINE)
