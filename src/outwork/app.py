@@ -73,6 +73,8 @@ class Outwork(Registry):
         self._command_line: dict[str, object] = {}
         self._config = None if config is None else Path(config)
         self.is_default = False
+        self.loaded_by: tuple[str, ...] = ()
+        """What another process loads to have this application, where the modules of its tasks are not enough."""
         self._worker: EmbeddedWorker | None = None
         self._in_child = False
         self._held = False

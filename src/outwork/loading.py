@@ -134,17 +134,24 @@ def _object(target: str, module: ModuleType, path: str) -> Outwork:
             close = get_close_matches(part, [name for name in dir(value) if not name.startswith("_")], n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise CannotLoad(f'cannot load "{target}": {module.__name__} has no {part!r}{hint}') from error
-    if isinstance(value, Outwork):
-        return value
+    if app := _application_in(value):
+        return app
     if not callable(value):
         raise CannotLoad(f'"{target}" is a {type(value).__qualname__}, not an Outwork nor a function that returns one')
     try:
         made = value()
     except Exception as error:
         raise CannotLoad(f'"{target}" fails when it is called without arguments:\n{_own_frames(error)}') from error
-    if not isinstance(made, Outwork):
-        raise CannotLoad(f'"{target}" returned a {type(made).__qualname__}, not an Outwork')
-    return made
+    if app := _application_in(made):
+        return app
+    raise CannotLoad(f'"{target}" returned a {type(made).__qualname__}, not an Outwork nor what has one as an extension')
+
+
+def _application_in(value: object) -> Outwork | None:
+    """The value itself, or what a web application carries as its extension `outwork` (Flask's convention)."""
+    extensions = getattr(value, "extensions", None)
+    found = extensions.get("outwork") if isinstance(extensions, dict) else value
+    return found if isinstance(found, Outwork) else None
 
 
 # ---- importing ------------------------------------------------------------------------------------------------------

@@ -111,13 +111,18 @@ except (AttributeError, RuntimeError):  # another interpreter; or it is ending a
 
 def child_options(app: Outwork) -> WorkerOptions:
     """What the child processes of the embedded worker are told."""
-    limit = app.settings.worker.child_memory
-    return WorkerOptions(targets=targets_of(app), command_line={} if limit is None else {"worker.child_memory": limit})
+    settings = app.settings
+    told: dict[str, object] = {"worker.child_memory": settings.worker.child_memory, "modules": settings.modules or None}
+    return WorkerOptions(
+        targets=targets_of(app), command_line={key: value for key, value in told.items() if value is not None}
+    )
 
 
 def targets_of(app: Outwork) -> tuple[str, ...]:
     """What a child process must load to have the tasks of this application: their modules, and the application itself
     where it is not the default one."""
+    if app.loaded_by:
+        return app.loaded_by
     modules = dict.fromkeys(task.fn.__module__ for task in app.tasks.values() if task.fn.__module__ != "__main__")
     if app.is_default:
         return tuple(modules)
