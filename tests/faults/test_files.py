@@ -82,7 +82,7 @@ def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, small_disk:
         accepted += 1
     assert 10 < accepted < 10_000
     running = workers.start(TARGET, url=url)
-    until(lambda: ledger.count("E") >= accepted, "the end of what was accepted")
+    until(lambda: ledger.count("E") >= 10, "some of what was accepted to be done even so")
     ballast.unlink()
     until(lambda: ended(app) == accepted, "all of it settled", seconds=60)
     chores.step.enqueue("afterwards").get(timeout=30)

@@ -38,7 +38,7 @@ def states(app: Outwork) -> Counter[State]:
 
 
 def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Ledger, workers: Workers) -> None:
-    """500 jobs; four times a worker is killed with `kill -9` at a random moment, then one of default settings goes on."""
+    """500 jobs; four times a worker is killed by `kill -9` at a random moment, then a default one goes on."""
     results = app.enqueue_many(chores.step.bind(f"job-{number}") for number in range(500))
     names = {result.id: f"job-{number}" for number, result in enumerate(results)}
     in_flight: Counter[str] = Counter()
