@@ -9,9 +9,11 @@ import pytest
 
 from outwork.brokers.base import Broker
 from outwork.brokers.memory import MemoryBroker
+from outwork.brokers.sql.postgresql import PostgreSQLBroker
 from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.job import Terms
 from outwork.testing.machine import BrokerMachine
+from support.postgres_server import shared_postgres
 
 
 class MemoryMachine(BrokerMachine):
@@ -31,6 +33,14 @@ class SQLiteMachine(BrokerMachine):
         self.directory.cleanup()
 
 
+class PostgreSQLMachine(BrokerMachine):
+    def make_broker(self, terms: Terms) -> Broker:
+        server = shared_postgres()
+        server.empty()
+        return PostgreSQLBroker.from_url(server.url(), terms)
+
+
 # What fails is made small before it is shown, which takes longer than a test usually may.
 TestMemory = pytest.mark.timeout(3600)(MemoryMachine.TestCase)
 TestSQLite = pytest.mark.timeout(3600)(SQLiteMachine.TestCase)
+TestPostgreSQL = pytest.mark.timeout(3600)(PostgreSQLMachine.TestCase)

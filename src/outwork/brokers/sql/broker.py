@@ -32,7 +32,7 @@ from outwork.brokers.base import (
     Tended,
 )
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell, Change, Database, Look, Transaction
+from outwork.brokers.sql.dialect import Bell, Change, Database, Interrupted, Look, Transaction
 from outwork.brokers.sql.migrate import Step, todo
 from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, NotSerializable
 from outwork.job import Again, Answer, Dead, Done, Failure, Job, Moment, Outcome, Record, State, Terms
@@ -94,9 +94,12 @@ class SQLBroker(Broker, Store):
         repeated = claim_id in self._exchanges or not self._exchanges
         if claim_id not in self._exchanges:
             self._exchanges.append(claim_id)
-        if not repeated and (swapped := self._swap(claim_id, outcomes, queues, limit, free, worker)):
-            return swapped
-        return self._exchange(claim_id, outcomes, queues, limit, free, worker, repeated)
+        try:
+            if not repeated and (swapped := self._swap(claim_id, outcomes, queues, limit, free, worker)):
+                return swapped
+            return self._exchange(claim_id, outcomes, queues, limit, free, worker, repeated)
+        except Interrupted:  # an idle connection that the server had closed, most likely: once more, as a repetition
+            return self._exchange(claim_id, outcomes, queues, limit, free, worker, True)
 
     def _swap(
         self,
@@ -296,6 +299,7 @@ class SQLBroker(Broker, Store):
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         bell = self._bell(Role.LISTEN)
+        bell.start()
         deadline = time.monotonic() + timeout
         while not self._closed:
             if bell.rung():
@@ -317,6 +321,7 @@ class SQLBroker(Broker, Store):
 
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         bell = self._bell(Role.RESULT)
+        bell.start()
         deadline = time.monotonic() + timeout
         while not self._closed:
             if bell.rung():

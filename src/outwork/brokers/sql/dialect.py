@@ -13,9 +13,14 @@ from typing import NamedTuple, TypeVar
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence, Settlement, Share
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.migrate import Step
+from outwork.errors import BrokerUnavailable
 from outwork.job import Job, Moment, Record
 
 T = TypeVar("T")
+
+
+class Interrupted(BrokerUnavailable):
+    """The connection broke in the middle: what was asked may have been done."""
 
 
 class Statement(NamedTuple):
@@ -162,6 +167,10 @@ class Transaction(ABC):
 
 class Bell(ABC):
     """How one thread sleeps until the database may have changed."""
+
+    def start(self) -> None:
+        """Somebody begins to wait."""
+        return
 
     @abstractmethod
     def mark(self) -> None:

@@ -45,7 +45,7 @@ def todo(known: Sequence[Step], version: int, where: str, to: int | None = None)
     if version > newest:
         raise SchemaError(
             f"{where} has schema version {version}; this release knows versions up to {newest}. "
-            "Nothing was changed. Upgrade outwork here, or use another file"
+            "Nothing was changed. Upgrade outwork here, or use another database"
         )
     if to is not None and not version <= to <= newest:
         raise SchemaError(f"{where} has schema version {version} and can go up to {newest}, not to {to}")

@@ -1,0 +1,320 @@
+"""PostgreSQL as the broker sees it: enqueue and exchange in one statement each, wake-up by NOTIFY."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar, Final, NamedTuple
+
+import psycopg
+from psycopg.types.numeric import Int4
+
+from outwork.brokers.base import Settlement, Share
+from outwork.brokers.sql import postgresql_session as session_module
+from outwork.brokers.sql.connections import Role
+from outwork.brokers.sql.dialect import Bell, Statement, Swap
+from outwork.brokers.sql.migrate import Step, todo
+from outwork.brokers.sql.postgresql_bell import ENDED, READY, PostgreSQLBell, Ring, ring_of
+from outwork.brokers.sql.postgresql_session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
+from outwork.brokers.sql.postgresql_statements import FIELDS, SQL, foreign
+from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers, texts
+from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
+from outwork.brokers.sql.server_moves import ServerTransaction, claimed
+from outwork.brokers.sql.server_statements import statements
+from outwork.errors import OutworkError
+from outwork.job import TOMBSTONE_SECONDS, Done, Job, Terms
+
+AT_ONCE: Final = 1000
+"""Jobs, settlements and claims in one statement."""
+AT_ONCE_BYTES: Final = 32 * 1024 * 1024
+FOREIGN_AT_ONCE: Final = 100
+SLOW: Final = 0.01
+"""Seconds. An exchange that takes longer has walked over many dead rows, most likely."""
+DEEP: Final = 100
+"""Jobs: a claim of so many, all of which it got, is one from a deep line."""
+TRUST: Final = 4.0
+"""For how many times the length of a slow exchange the next ones begin where it ended."""
+
+
+class Mark(NamedTuple):
+    """How far down a queue's line there is nothing to claim, and how long that is believed."""
+
+    turn: int
+    due: float
+    id: str
+    until: float
+
+
+START: Final = Mark(-1000, float("-inf"), "", 0.0)
+
+
+class PostgreSQLServer(ServerDatabase[Session]):
+    """Our tables in one schema of one database."""
+
+    dialect: ClassVar[str] = "postgresql"
+    errors: ClassVar[type[Exception]] = psycopg.Error
+
+    def __init__(
+        self,
+        url: str,
+        conninfo: Mapping[str, str],
+        *,
+        prefix: str,
+        migrate: bool,
+        listen: bool,
+        prepare: bool,
+        terms: Terms,
+        offset: Callable[[], float],
+    ) -> None:
+        super().__init__(url, prefix, migrate, offset)
+        self._conninfo = conninfo
+        self._listen = listen
+        self._prepare = prepare
+        self._terms = terms
+        self._sql = statements(SQL, prefix)
+        self._marks: dict[str, Mark] = {}
+
+    # ---- sessions ---------------------------------------------------------------------------------------------------
+
+    def _connect(self, role: Role) -> Session:
+        settings: dict[str, str] = {}
+        if self._prepare:  # behind a pooler a session is nobody's own
+            settings = {**SETTINGS, **({} if role in (Role.ACCEPT, Role.READ) else PLAIN_PLANS)}
+        return session_module.connect(self._conninfo, prepare=self._prepare, settings=settings)
+
+    def _disconnect(self, session: Session) -> None:
+        session.close()
+
+    def _usable(self, session: Session) -> bool:
+        return session.usable
+
+    def _begin(self, session: Session) -> ServerTransaction:
+        return PostgreSQLTransaction(session, self._sql, moment(session, self.offset(), "BEGIN; "))
+
+    def _commit(self, session: Session) -> None:
+        session.say("COMMIT")
+
+    def _rollback(self, session: Session) -> None:
+        try:
+            session.say("ROLLBACK")
+        except psycopg.Error:
+            session.close()  # it is of no use, and the server rolls back what is left alone
+
+    def _reading(self, session: Session) -> ServerTransaction:
+        return PostgreSQLTransaction(session, self._sql, moment(session, self.offset()))
+
+    def _fault(self, error: Exception) -> Fault:
+        return session_module.fault(error)
+
+    def explained(self, error: Exception) -> OutworkError:
+        return session_module.explained(error, self.url)
+
+    # ---- enqueue ----------------------------------------------------------------------------------------------------
+
+    def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        for some in portions(jobs):
+            given = self._given(some)
+            told = sorted({("~" if j.due or j.delay else "+") + j.queue for j, _ in some})
+
+            def put(session: Session, given: Mapping[str, object] = given, told: Sequence[str] = told) -> None:
+                [(idle,)] = session.rows(self._sql["accept"], given)
+                if idle:
+                    self._ring(session, [(READY, what) for what in told])
+
+            self.patiently(Role.ACCEPT, put)
+
+    def _given(self, jobs: Sequence[tuple[Job, bytes]]) -> Mapping[str, object]:
+        return {
+            "id": texts([job.id for job, _ in jobs]),
+            "task": texts([job.task for job, _ in jobs]),
+            "queue": texts([job.queue for job, _ in jobs]),
+            "priority": integers([job.priority for job, _ in jobs]),
+            "due": floats([job.due for job, _ in jobs]),
+            "delay": floats([job.delay for job, _ in jobs]),
+            "expires": floats([job.expires for job, _ in jobs]),
+            "max_crashes": integers([job.max_crashes for job, _ in jobs]),
+            "at_most_once": flags([job.at_most_once for job, _ in jobs]),
+            "body": blobs([body for _, body in jobs]),
+            "offset": self.offset(),
+            "key": self._ring_of(READY).key,
+        }
+
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        channel = self._ring_of(READY).channel
+        found: list[Statement] = []
+        queues = sorted({job.queue for job, _ in jobs})
+        for at in range(0, len(jobs), FOREIGN_AT_ONCE):
+            some = jobs[at : at + FOREIGN_AT_ONCE]
+            values = chain.from_iterable(
+                (body if name == "body" else getattr(job, name) for name, _ in FIELDS) for job, body in some
+            )
+            said = "~" + queues[0] if len(queues) == 1 else "~"
+            sql = foreign(len(some), channel).replace("{p}", self.prefix)
+            found.append(Statement(sql, [self.offset(), *values, said]))
+        return found
+
+    # ---- exchange ---------------------------------------------------------------------------------------------------
+
+    def swap(
+        self,
+        claim_id: str,
+        successes: Sequence[Settlement],
+        queues: Sequence[Share],
+        limit: int,
+        free: int,
+        worker: str,
+    ) -> Swap | None:
+        outcomes: list[Done] = [one.outcome for one in successes]  # type: ignore[misc]  # pyright: ignore
+        if len(successes) > AT_ONCE or sum(len(one.result) for one in outcomes) > AT_ONCE_BYTES:
+            return None
+        wanted = [Share(queue, min(most, limit)) for queue, most in queues]
+        began = time.monotonic()
+        marks = [self._mark(queue, began) for queue, _ in wanted]
+        given: dict[str, object] = {
+            "offset": self.offset(),
+            "key": self._ring_of(READY).key,
+            "queues": texts([queue for queue, _ in wanted]),
+            "mosts": integers([most for _, most in wanted]),
+            "from_turns": integers([mark.turn for mark in marks]),
+            "from_dues": floats([mark.due for mark in marks]),
+            "from_ids": texts([mark.id for mark in marks]),
+            "limit": Int4(limit),
+            "free": Int4(free if limit else 0),
+            "settling": Int4(len(successes)),
+            "claim": claim_id,
+            "worker": worker,
+            "lease": self._terms.lease,
+        }
+        if successes:
+            keep = self._terms.keep
+            given["ids"] = texts([one.job_id for one in successes])
+            given["claims"] = texts([one.claim_id for one in successes])
+            given["results"] = blobs([one.result for one in outcomes])
+            given["keeps"] = floats(
+                [max(keep if one.keep is None else one.keep, TOMBSTONE_SECONDS) for one in outcomes]
+            )
+        name = "swap" if successes else "claim"
+        return self.patiently(Role.WORK, lambda session: self._swapped(session, name, given, wanted, marks, began))
+
+    def _swapped(
+        self,
+        session: Session,
+        name: str,
+        given: Mapping[str, object],
+        wanted: Sequence[Share],
+        marks: Sequence[Mark],
+        began: float,
+    ) -> Swap:
+        rows = session.rows(self._sql[name], given)
+        due_in, solo, idle, awaited, done, settled, *_ = rows[0]
+        limit, claim_id = int(given["limit"]), str(given["claim"])  # type: ignore[call-overload]  # pyright: ignore
+        care = (limit > 0 and solo) or (due_in is not None and due_in <= 0)
+        taken = [row[6:] for row in rows if row[8] is not None]
+        rings: list[tuple[str, str]] = []
+        if idle and len(taken) == limit > 0:
+            rings += [(READY, "~" + queue) for queue, _ in wanted]
+        if awaited and done:
+            rings.append((ENDED, ""))
+        if rings:
+            self.told(lambda: self._ring(session, rings))
+        if len(taken) < limit and not care and any(mark is not START for mark in marks):
+            self._marks.clear()  # what was skipped may hold jobs
+            again = {**given, "from_turns": integers([START.turn] * len(wanted))}
+            more = session.rows(self._sql["claim"], {**again, "limit": Int4(limit - len(taken))})
+            taken += [row[6:] for row in more if row[8] is not None]
+        elif len(taken) == limit >= DEEP and len(wanted) == 1:
+            self._remember(wanted[0].queue, taken[-1], began, marks[0])
+        return Swap(
+            settled=None if settled is None else frozenset(settled),
+            claimed=[claimed(row[2:], claim_id) for row in taken],
+            due_in=due_in,
+            care=care,
+        )
+
+    # ---- dead rows --------------------------------------------------------------------------------------------------
+
+    def _mark(self, queue: str, now: float) -> Mark:
+        mark = self._marks.get(queue)
+        return START if mark is None or now > mark.until else mark
+
+    def _remember(self, queue: str, last: Sequence[Any], began: float, used: Mark) -> None:
+        """After a slow exchange, begin the next ones where this one ended, for a few times as long as it took.
+
+        Claimed rows stay in the index until they are vacuumed, and while some transaction elsewhere keeps an old
+        snapshot they cannot be: each claim would walk over all of them. The price is that a job which comes in before
+        that place (a higher priority, one given back) waits for the next walk from the start.
+        """
+        now = time.monotonic()
+        if used is not START:
+            self._marks[queue] = Mark(last[0], last[1], last[2], used.until)
+        elif now - began > SLOW:
+            self._marks[queue] = Mark(last[0], last[1], last[2], now + TRUST * (now - began))
+
+    # ---- bells ------------------------------------------------------------------------------------------------------
+
+    def _ring_of(self, whom: str) -> Ring:
+        return ring_of(self.identity(), whom)
+
+    def _ring(self, session: Session, rings: Collection[tuple[str, str]]) -> None:
+        """Tell sleepers, by a statement of its own after the commit: NOTIFY holds a lock of the whole server's until
+        its transaction is on disk, so it must not be one with anything to write."""
+
+        def send(told: list[str]) -> None:
+            parts = [one.partition(" ") for one in told]
+            given = {
+                "channels": texts([self._ring_of(whom).channel for whom, _, _ in parts]),
+                "said": texts([what for _, _, what in parts]),
+            }
+            session.rows(self._sql["ring"], given)
+
+        self._doorbell.ring([f"{whom} {what}" for whom, what in rings], send)
+
+    def _announce(self, session: Session, tx: ServerTransaction) -> None:
+        [(idle, awaited)] = session.rows(self._sql["bells"], {"key": self._ring_of(READY).key})
+        rings = [(READY, "+" + queue) for queue in tx.ready] + [(READY, "~" + queue) for queue in tx.scheduled]
+        told = (rings if idle else []) + ([(ENDED, "")] if awaited and tx.ends else [])
+        if told:
+            self._ring(session, told)
+
+    def bell(self, role: Role) -> Bell:
+        if not self._listen:
+            return PollingBell()
+        return PostgreSQLBell(self, role, lambda: self._ring_of(READY if role is Role.LISTEN else ENDED))
+
+    # ---- the schema -------------------------------------------------------------------------------------------------
+
+    def _meta(self, session: Session) -> dict[str, str]:
+        known = session.rows("SELECT to_regclass(%s)::text", [f"{self.prefix}meta"])
+        if known[0][0] is None:
+            return {}
+        return dict(session.rows(f"SELECT name, value FROM {self.prefix}meta"))
+
+    def _migrate(self, session: Session, to: int | None) -> list[Step]:
+        """In one transaction: it is whole or nothing, and the lock ends with it."""
+        session.say("BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0; SELECT 0")
+        try:
+            session.rows("SELECT pg_advisory_xact_lock(hashtext(%s))::text", [f"outwork {self.prefix} migrate"])
+            meta = self._meta(session)
+            missing = todo(self.steps(), int(meta.get("version", 0)), self.url, to)
+            for step in missing:
+                for statement in step.statements:
+                    session.run(statement)
+            session.say("COMMIT")
+        except BaseException:
+            self._rollback(session)
+            raise
+        return missing
+
+
+def portions(jobs: Sequence[tuple[Job, bytes]]) -> list[list[tuple[Job, bytes]]]:
+    """The jobs in pieces that one statement may carry."""
+    found: list[list[tuple[Job, bytes]]] = []
+    size = AT_ONCE_BYTES
+    for job, body in jobs:
+        size += len(body)
+        if size > AT_ONCE_BYTES or len(found[-1]) >= AT_ONCE:
+            found.append([])
+            size = len(body)
+        found[-1].append((job, body))
+    return found

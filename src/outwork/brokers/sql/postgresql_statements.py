@@ -1,0 +1,180 @@
+"""The SQL that is PostgreSQL's own, by name; `{p}` is the prefix of the tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
+
+NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+_CLOCK: Final = """
+    clock AS MATERIALIZED (
+        SELECT extract(epoch FROM clock_timestamp())::float8 + CAST({offset} AS float8) AS wall)"""
+
+_PLACED: Final = """
+    new AS (
+        INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body)
+        SELECT g.id, g.task, g.queue, g.priority, g.starts, c.wall, g.max_crashes, g.at_most_once,
+               greatest(g.starts, c.wall) + g.expires, g.body
+        FROM (SELECT v.*, coalesce(c.wall + v.delay, v.due, c.wall) AS starts FROM {given} CROSS JOIN clock c) g
+        CROSS JOIN clock c
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id, task, queue, priority, due, at_most_once, expires_at),
+    waits AS (
+        INSERT INTO {p}ready (queue, solo, turn, due, id, task, expires_at)
+        SELECT n.queue, n.at_most_once, -n.priority, n.due, n.id, n.task, n.expires_at
+        FROM new n CROSS JOIN clock c WHERE n.due <= c.wall),
+    comes AS (
+        INSERT INTO {p}scheduled (queue, due, id, task)
+        SELECT n.queue, n.due, n.id, n.task FROM new n CROSS JOIN clock c WHERE n.due > c.wall)"""
+
+FIELDS: Final = (
+    ("id", "text"),
+    ("task", "text"),
+    ("queue", "text"),
+    ("priority", "int4"),
+    ("due", "float8"),
+    ("delay", "float8"),
+    ("expires", "float8"),
+    ("max_crashes", "int4"),
+    ("at_most_once", "bool"),
+    ("body", "bytea"),
+)
+"""What an enqueue is given of each job."""
+
+_NAMES: Final = ", ".join(name for name, _ in FIELDS)
+
+# Whoever sleeps holds a shared advisory lock for as long; whether anybody does is seen by whether the exclusive one
+# could be had. It costs 2 µs, leaves no dead rows, and a worker that dies does not sleep on.
+_SLEEPS: Final = """
+    CASE WHEN pg_try_advisory_lock({key}, {whom}) THEN NOT pg_advisory_unlock({key}, {whom}) ELSE true END"""
+READY_BELL: Final = 1
+ENDED_BELL: Final = 2
+
+
+def _sleeps(whom: int) -> str:
+    return _SLEEPS.replace("{key}", "%(key)s::int4").replace("{whom}", str(whom))
+
+
+ACCEPT: Final = (
+    "WITH"
+    + _CLOCK.replace("{offset}", "%(offset)s")
+    + ","
+    + _PLACED.replace(
+        "{given}",
+        f"unnest({', '.join(f'%({name})s::{kind}[]' for name, kind in FIELDS)}) AS v ({_NAMES})",
+    )
+    + f"\n    SELECT {_sleeps(READY_BELL)}"
+)
+
+
+def foreign(rows: int, channel: str) -> str:
+    """An enqueue of so many jobs by a connection that is not ours: plain parameters, and a ring at its commit. The
+    offset of the clock comes first, then the fields of each job, then what is told."""
+    row = "(" + ", ".join(f"CAST(%s AS {kind})" for _, kind in FIELDS) + ")"
+    given = f"(VALUES {', '.join([row] * rows)}) AS v ({_NAMES})"
+    return (
+        f"WITH{_CLOCK.replace('{offset}', '%s')},{_PLACED.replace('{given}', given)}\n"
+        f"    SELECT pg_notify('{channel}', CAST(%s AS text))"
+    )
+
+
+def _swap(settles: bool) -> str:
+    """Settle and claim. The claim's rows are locked as they are found; a queue's line may be entered further down
+    (`from_*`) by somebody who knows that there is nothing before."""
+    settle = """
+    stopped AS (
+        DELETE FROM {p}running r
+        USING unnest(%(ids)s::text[], %(claims)s::text[], %(keeps)s::float8[], %(results)s::bytea[])
+            AS v (id, claim_id, keep, result)
+        WHERE r.id = v.id AND r.claim_id = v.claim_id
+        RETURNING r.id, r.queue, r.task, r.claim_id, r.worker, r.started_at, r.cancel_requested, v.keep, v.result),
+    done AS (
+        INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
+                              cancel_requested, result)
+        SELECT s.id, 'SUCCESSFUL', s.queue, s.task, c.wall, c.wall + s.keep, s.claim_id, s.worker, s.started_at,
+               s.cancel_requested, s.result
+        FROM stopped s CROSS JOIN clock c
+        RETURNING id),"""
+    count = "(SELECT count(*) FROM done)::int4" if settles else "0"
+    settled = "ARRAY(SELECT id FROM done)" if settles else "NULL::text[]"
+    # A claim alone need not be on disk: if it is lost with the server, its jobs were in flight.
+    lax = "" if settles else ", set_config('synchronous_commit', 'off', true) AS lax"
+    return (
+        "WITH"
+        + _CLOCK.replace("{offset}", "%(offset)s")
+        + ","
+        + (settle if settles else "")
+        + f"""
+    line AS MATERIALIZED (
+        SELECT * FROM unnest(%(queues)s::text[], %(mosts)s::int4[], %(from_turns)s::int4[], %(from_dues)s::float8[],
+                             %(from_ids)s::text[])
+            WITH ORDINALITY AS q (queue, most, from_turn, from_due, from_id, nth)),
+    guard AS MATERIALIZED (
+        SELECT (SELECT min(s.due) FROM line q CROSS JOIN LATERAL (
+                    SELECT due FROM {{p}}scheduled WHERE queue = q.queue ORDER BY due LIMIT 1) s)
+               - (SELECT wall FROM clock) AS due_in,
+               %(free)s::int4 > 0 AND EXISTS (
+                    SELECT 1 FROM line q CROSS JOIN LATERAL (
+                        SELECT 1 FROM {{p}}ready WHERE queue = q.queue AND solo = true LIMIT 1) r) AS solo,
+               {_sleeps(READY_BELL)} AS idle, {_sleeps(ENDED_BELL)} AS awaited{lax}),
+    head AS MATERIALIZED (
+        SELECT q.nth, r.* FROM line q CROSS JOIN LATERAL (
+            SELECT y.ctid AS tid, y.id, y.task, y.queue, y.turn, y.due FROM {{p}}ready y
+            WHERE y.queue = q.queue AND y.solo = false
+              AND (y.expires_at IS NULL OR y.expires_at > (SELECT wall FROM clock))
+              AND (y.turn, y.due, y.id) >= (q.from_turn, q.from_due, q.from_id)
+            ORDER BY y.turn, y.due, y.id LIMIT q.most FOR UPDATE SKIP LOCKED) r
+        WHERE (SELECT NOT g.solo AND (g.due_in IS NULL OR g.due_in > 0) FROM guard g)
+        LIMIT %(limit)s::int4),
+    gone AS (DELETE FROM {{p}}ready WHERE ctid = ANY (ARRAY(SELECT tid FROM head))),
+    begun AS (
+        INSERT INTO {{p}}running (id, queue, task, claim_id, worker, lease_until, started_at)
+        SELECT h.id, h.queue, h.task, %(claim)s::text, %(worker)s::text, c.wall + %(lease)s::float8, c.wall
+        FROM head h CROSS JOIN clock c)
+    SELECT g.due_in, g.solo, g.idle, g.awaited, {count} AS settled,
+           CASE WHEN {count} <> %(settling)s::int4 THEN {settled} END,
+           h.turn, h.due, j.id, j.failures, j.crashes, j.misses, j.errors, j.body
+    FROM guard g LEFT JOIN (head h JOIN {{p}}job j ON j.id = h.id) ON true
+    ORDER BY h.nth, h.turn, h.due, h.id"""
+    )
+
+
+def _distinct(table: str) -> str:
+    """The queues in a table, by one look at its index for each."""
+    return f"""
+        WITH RECURSIVE known (name) AS (
+            SELECT min(queue) FROM {{p}}{table}
+            UNION ALL
+            SELECT (SELECT min(queue) FROM {{p}}{table} WHERE queue > known.name) FROM known WHERE name IS NOT NULL)
+        SELECT name FROM known WHERE name IS NOT NULL"""
+
+
+SQL: Final = {
+    "accept": ACCEPT,
+    "swap": _swap(settles=True),
+    "claim": _swap(settles=False),
+    "bells": f"SELECT {_sleeps(READY_BELL)}, {_sleeps(ENDED_BELL)}",
+    "ring": """
+        SELECT pg_notify(t.channel, t.said)
+        FROM unnest(%(channels)s::text[], %(said)s::text[]) AS t (channel, said)
+        CROSS JOIN set_config('synchronous_commit', 'off', true)""",
+    "unready": f"DELETE FROM {{p}}ready r USING {{p}}job j WHERE {PLACE} AND j.id {{ids}}",
+    "unscheduled": f"DELETE FROM {{p}}scheduled s USING {{p}}job j WHERE {APPOINTMENT} AND j.id {{ids}}",
+    "ready_queues": _distinct("ready"),
+    "scheduled_queues": _distinct("scheduled"),
+    "kinds": """
+        WITH RECURSIVE kind AS (
+            (SELECT queue, task, state FROM {p}ended ORDER BY queue, task, state LIMIT 1)
+            UNION ALL
+            SELECT n.queue, n.task, n.state FROM kind k CROSS JOIN LATERAL (
+                SELECT e.queue, e.task, e.state FROM {p}ended e
+                WHERE (e.queue, e.task, e.state) > (k.queue, k.task, k.state)
+                ORDER BY e.queue, e.task, e.state LIMIT 1) n)
+        SELECT * FROM kind""",
+    "be_present": """
+        INSERT INTO {p}worker VALUES (%s, %s, %s, %s)
+        ON CONFLICT (worker) DO UPDATE
+        SET seen_at = excluded.seen_at, ttl = excluded.ttl, presence = excluded.presence""",
+}
