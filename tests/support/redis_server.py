@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import pytest
 import redis
@@ -49,7 +50,11 @@ class RedisServer:
         self._settings = {"save": '""', "appendonly": "no", **settings} if not sentinel else settings
         self._process: subprocess.Popen[bytes] | None = None
         self._write_config()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -108,5 +113,110 @@ class RedisServer:
 
     def _write_config(self) -> None:
         lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", "daemonize no"]
-        lines += [f"{name.replace('_', '-')} {value}" for name, value in self._settings.items()]
+        lines += [f"{name.replace('_', '-')} {value}".strip() for name, value in self._settings.items()]
         (self.folder / "server.conf").write_text("\n".join(lines) + "\n")
+
+
+def follows(replica: RedisServer) -> bool:
+    """Whether a replica has all of its primary."""
+    with replica.client() as client:
+        return bool(client.info("replication").get("master_link_status") == "up")
+
+
+class Group:
+    """Several servers, of which none outlives the `with` block."""
+
+    def __init__(self) -> None:
+        self._all: list[RedisServer] = []
+
+    def add(self, folder: Path, **settings: Any) -> RedisServer:
+        self._all.append(RedisServer(folder / f"server-{len(self._all)}", **settings))
+        return self._all[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self._all:
+            server.kill()
+
+
+class Cluster(Group):
+    """Six nodes: three with slots, each with a replica."""
+
+    def form(self, folder: Path) -> Self:
+        settings = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", "appendonly": "yes"}
+        self.nodes = [self.add(folder, **settings) for _ in range(6)]
+        first = self.nodes[0]
+        for number, node in enumerate(self.nodes):
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < 3:
+                begin, end = number * 5461, 16_384 if number == 2 else (number + 1) * 5461
+                node.ask("CLUSTER", "ADDSLOTS", *range(begin, end))
+            first.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+        until(lambda: all(self._knows(node, 6) for node in self.nodes), "the nodes know each other")
+        for primary, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
+            replica.ask("CLUSTER", "REPLICATE", self.id_of(primary))
+        until(lambda: all(self._healthy(node) for node in self.nodes), "the cluster is up")
+        until(lambda: all(map(follows, self.nodes[3:])), "the replicas follow")
+        return self
+
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def id_of(self, node: RedisServer) -> str:
+        found: bytes = node.ask("CLUSTER", "MYID")
+        return found.decode()
+
+    def owner(self, slot: int) -> RedisServer:
+        """The node that has this slot, as a node says that lives."""
+        for node in self.nodes:
+            try:
+                ranges = node.ask("CLUSTER", "SLOTS")
+            except redis.RedisError:
+                continue
+            for begin, end, (_, port, *_), *_ in ranges:
+                if begin <= slot <= end:
+                    return next(one for one in self.nodes if one.port == port)
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def _knows(self, node: RedisServer, count: int) -> bool:
+        return f"cluster_known_nodes:{count}" in node.ask("CLUSTER", "INFO").decode()
+
+    def _healthy(self, node: RedisServer) -> bool:
+        return "cluster_state:ok" in node.ask("CLUSTER", "INFO").decode() and len(node.ask("CLUSTER", "SLOTS")) == 3
+
+
+class SentinelGroup(Group):
+    """A primary, two replicas, and three sentinels that watch over them as the service `jobs`."""
+
+    def form(self, folder: Path) -> Self:
+        primary = self.add(folder, appendonly="yes")
+        address = f"127.0.0.1 {primary.port}"
+        self.servers = [primary, *(self.add(folder, appendonly="yes", replicaof=address) for _ in range(2))]
+        until(lambda: all(map(follows, self.servers[1:])), "the replicas follow")
+        settings = {
+            "sentinel monitor": f"jobs {address} 2",
+            "sentinel down-after-milliseconds": "jobs 500",
+            "sentinel failover-timeout": "jobs 3000",
+        }
+        self.sentinels = [self.add(folder, sentinel=True, **settings) for _ in range(3)]
+        until(lambda: all(self._sees_all(sentinel) for sentinel in self.sentinels), "the sentinels see everybody")
+        return self
+
+    def url(self, **options: str) -> str:
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/jobs{'?' + query if query else ''}"
+
+    def primary(self) -> RedisServer:
+        """The primary, as the first sentinel says."""
+        _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "jobs")
+        return next(server for server in self.servers if server.port == int(port))
+
+    def _sees_all(self, sentinel: RedisServer) -> bool:
+        with sentinel.client() as client:
+            state = client.sentinel_master("jobs")
+        return bool(state["num-slaves"] == 2 and state["num-other-sentinels"] == 2)

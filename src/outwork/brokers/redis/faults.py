@@ -87,7 +87,7 @@ def explain(error: Exception, place: Address, options: Options, *, connecting: b
         return Fault(word, f"{options.url}: the server at {place} {_ADVICE[word]}{detail}", where)
     if word == "SILENT" and not connecting:
         text = (
-            f"the server at {place} did not answer within {options.timeout:g} s. Is it overloaded, or the network down?"
+            f"the server at {place} gave no answer within {options.timeout:g} s. Is it overloaded, or the network down?"
         )
         return Fault("SILENT", f"{options.url}: {text}")
     if word in ("SILENT", "BROKEN") and connecting:
@@ -106,11 +106,16 @@ def explain(error: Exception, place: Address, options: Options, *, connecting: b
 
 
 def _word(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, exceptions.AuthenticationError) and "required" in text:
+        return "NOAUTH"
+    if "user executing the script can't" in text:
+        return "NOPERM"
     for kind, word in _CLASSES:
         if type(error) is kind:
             return word
     if isinstance(error, redis.ResponseError):
-        found = _WORDS.search(str(error))
+        found = _WORDS.search(text)
         if found:
             return found[1]
     return next((word for kind, word in _CLASSES if isinstance(error, kind)), "BROKEN" if _is_io(error) else "REFUSED")
