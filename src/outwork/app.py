@@ -242,12 +242,14 @@ class Outwork(Registry):
         if self.hooks.touches_jobs:
             job = self.hooks.prepare(job)
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
-            self.hooks.tell_enqueued([job])
+            if self.hooks.listens:
+                self.hooks.tell_enqueued([job])
             return self._result(call, job, run_here(broker, job, self._tasks))
         [refusal] = broker.enqueue([job])
         if refusal is not None:
             raise refusal
-        self.hooks.tell_enqueued([job])
+        if self.hooks.listens:
+            self.hooks.tell_enqueued([job])
         if broker.runs_in == "embedded":
             self.start_worker()
         return self._result(call, job)
@@ -259,10 +261,12 @@ class Outwork(Registry):
         if self.hooks.touches_jobs:
             job = self.hooks.prepare(job)
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
-            self.hooks.tell_enqueued([job])
+            if self.hooks.listens:
+                self.hooks.tell_enqueued([job])
             return self._result(call, job, await arun_here(broker, job, self._tasks))
         await self._flusher.enqueue(job)
-        self.hooks.tell_enqueued([job])
+        if self.hooks.listens:
+            self.hooks.tell_enqueued([job])
         if broker.runs_in == "embedded":
             self.start_worker()
         return self._result(call, job)

@@ -277,7 +277,7 @@ class Hooks:
     def tell_enqueued(self, jobs: list[Job]) -> None:
         """Tell that the broker has accepted these jobs."""
         at = time.time()
-        for job in jobs if self.listens else ():
+        for job in jobs:
             self.tell(
                 JobEnqueued(
                     job_id=job.id, task_name=job.task, queue_name=job.queue, at=at, due=job.due, delay=job.delay

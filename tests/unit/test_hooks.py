@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -19,11 +16,8 @@ from outwork.attempt import Attempt, begin
 from outwork.brokers.base import Claimed
 from outwork.brokers.memory import MemoryBroker
 from outwork.codec import encode_job
-from outwork.errors import DeclarationError, HookFailed, HookRefused, PartlyEnqueued
-from outwork.hooks import (
-    Enqueuing,
-    Hooks,
-)
+from outwork.errors import DeclarationError, HookRefused, PartlyEnqueued
+from outwork.hooks import Enqueuing, Hooks
 from outwork.job import Again, Dead, Outcome
 from support.inside import working
 
@@ -452,55 +446,3 @@ def test_a_hook_can_be_removed(app: Outwork) -> None:
     work.enqueue()
     assert notes == []
     assert (app.hooks.touches_jobs, app.hooks.touches_runs, app.hooks.listens) == (False, False, False)
-
-
-def test_hook_failed_is_not_the_tasks_error() -> None:
-    assert not issubclass(HookFailed, HookRefused)
-
-
-CHILD = """\
-from contextlib import contextmanager
-from contextvars import ContextVar
-from pathlib import Path
-from outwork import Outwork
-
-app = Outwork("sqlite:///tasks.db")
-tenant = ContextVar("tenant")
-inside = ContextVar("inside", default="nothing")
-app.hooks.carry(tenant)
-
-
-@app.hooks.around_run
-def session(context):
-    inside.set(f"session of {context.task_name}")
-    yield
-
-
-@app.hooks.on_event
-def note(event):
-    with open("events.txt", "a") as file:
-        print(type(event).__name__, file=file)
-
-
-@app.task(executor="process")
-def work() -> str:
-    return f"{tenant.get()}: {inside.get()}"
-
-
-"""
-
-
-def test_they_stand_in_child_processes_too(tmp_path: Path) -> None:
-    (tmp_path / "tasks.py").write_text(CHILD)
-    script = "import tasks; tasks.tenant.set('acme'); print(tasks.work.enqueue().id)"
-    look = "import sys, tasks; print(tasks.app.get_result(sys.argv[1]).return_value)"
-
-    def python(*words: str) -> str:
-        command = [sys.executable, *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
-        return done.stdout.strip()
-
-    job_id = python("-c", script)
-    python("-m", "outwork", "worker", "tasks", "--drain")
-    assert python("-c", look, job_id) == "acme: session of tasks.work"
-    assert (tmp_path / "events.txt").read_text().split() == ["JobEnqueued", "AttemptStarted", "JobSucceeded"]
