@@ -230,11 +230,11 @@ class Worker:
     def _has_reason(self) -> bool:
         if self._outage.lasts and self._outage.pause():
             return False
+        if self._appetite.late():  # looked at first: where slots end all the time there is always another reason
+            self._give_back(self.slots.withdraw())
         if self._open_claim or self._unsettled or self.slots.ended:
             return True
-        if self._appetite.late():
-            self._give_back(self.slots.withdraw())
-        return bool(self._unsettled) or (self._may_be_work and not self._stopping and self._appetite.room() > 0)
+        return self._may_be_work and not self._stopping and self._appetite.room() > 0
 
     def _exchange(self) -> None:
         """Settle what has ended and claim what there is room for."""
