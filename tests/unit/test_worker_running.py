@@ -285,3 +285,30 @@ def test_more_threads_than_asked_for_are_never_used() -> None:
     with working(app, concurrency=10, threads=3, drain=True) as inside:
         assert inside.join().done == 60
     assert 1 <= len(seen) <= 3
+
+
+def test_tasks_that_became_slower_are_shared() -> None:
+    """A worker that prefetched a hundred jobs, when its tasks took microseconds, gives back what will not start soon,
+    although its slots end one job after the other."""
+    app, broker = memory_app()
+    done: Counter[str] = Counter()
+
+    @app.task
+    def tiny() -> None:
+        return None
+
+    @app.task
+    def slower() -> None:
+        time.sleep(0.02)
+        done[current_context().worker_id] += 1
+
+    with working(app, concurrency=2) as greedy:
+        for _ in range(30):
+            tiny.enqueue().get(timeout=10)
+        results = app.enqueue_many(slower.bind() for _ in range(100))
+        until(lambda: len(broker.claimed) >= 130, "all claimed at once")
+        with working(app, concurrency=2) as idle:
+            for result in results:
+                result.get(timeout=30)
+            assert done[greedy.worker.id] + done[idle.worker.id] == 100
+            assert done[idle.worker.id] > 20
