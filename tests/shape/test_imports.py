@@ -67,7 +67,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "public": {*DECLARED, "app"},
     "worker": APPLICATION | {"durations"},
     "cli": APPLICATION | {"worker", "durations"},
-    "contrib": APPLICATION | {"cli", "worker"},
+    "contrib": APPLICATION | {"brokers", "cli", "worker"},
     "testing": {*CALLED, "app", "brokers.memory", "public"},
 }
 """For each room, the other rooms it may import from."""
@@ -77,6 +77,7 @@ PARTS: Final = {
     "outwork.brokers.base": "contract",
     "outwork.brokers.url": "contract",
     "outwork.flusher": "app",
+    "outwork.forms": "settings",
     "outwork.immediate": "app",
     "outwork.serving": "app",
     "outwork.waiter": "app",
@@ -95,6 +96,10 @@ DRIVERS: Final = {
     "pika": {"brokers.rabbitmq"},
     "watchfiles": {"worker"},
     "click": {"cli", "contrib"},
+    "flask": {"contrib"},
+    "quart": {"contrib"},
+    "fastapi": {"contrib"},
+    "starlette": {"contrib"},
     "pytest": {"testing"},
     "hypothesis": {"testing"},
 }
