@@ -232,6 +232,8 @@ class Outwork(Registry):
                 self._flusher.close()
             self._broker, self._stand_in = before
             broker.close()
+            if "_waiter" in self.__dict__:
+                self._waiter.close()
 
     # ---- enqueueing -------------------------------------------------------------------------------------------------
 

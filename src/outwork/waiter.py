@@ -31,6 +31,7 @@ class Waiter:
         self._changed = threading.Condition()
         self._waiting: dict[str, list[Future[None]]] = {}
         self._thread: threading.Thread | None = None
+        self._closing = False
 
     def watch(self, job_id: str) -> Future[None]:
         """A future that is done when the job has ended (or is not known); it fails if the store cannot be asked."""
@@ -39,6 +40,7 @@ class Waiter:
         future: Future[None] = Future()
         with self._changed:
             self._waiting.setdefault(job_id, []).append(future)
+            self._closing = False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="outwork-results", daemon=True)
                 self._thread.start()
@@ -55,10 +57,19 @@ class Waiter:
             if not futures:
                 self._waiting.pop(job_id, None)
 
+    def close(self) -> None:
+        """End the thread without lingering, if nobody waits."""
+        with self._changed:
+            thread = None if self._waiting else self._thread
+            self._closing = True
+            self._changed.notify()
+        if thread is not None and self._pid == os.getpid():
+            thread.join(5.0)
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._waiting:
+                if not self._waiting and not self._closing:
                     self._changed.wait(LINGER)
                 if not self._waiting:
                     self._thread = None
