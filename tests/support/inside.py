@@ -110,7 +110,7 @@ def working(app: Outwork, **plan: Any) -> Iterator[Inside]:
         yield inside
     finally:
         while not inside.ended:
-            inside.worker.stop()
+            inside.worker.stop(hurry=True)
             inside._thread.join(1.0)
         inside.join()
 
