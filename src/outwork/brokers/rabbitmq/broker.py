@@ -411,11 +411,16 @@ class RabbitMQBroker(Broker):
         with self._changed:
             if self._closed or self._taken_interrupt():
                 return False
-        intake = self._ready()
-        lines = [line for pair in self._lines(intake, queues) for line in pair]
-        with self._changed:
-            idle = [(line, 1) for line in lines if line.tag is None and self._counts(line)]
-        self._serve(intake, idle)
+        try:
+            intake = self._ready()
+            lines = [line for pair in self._lines(intake, queues) for line in pair]
+            with self._changed:
+                idle = [(line, 1) for line in lines if line.tag is None and self._counts(line)]
+            self._serve(intake, idle)
+        except OutworkError:
+            if self._closed:
+                return False
+            raise
         with self._changed:
             while not self._closed:
                 if self._taken_interrupt():

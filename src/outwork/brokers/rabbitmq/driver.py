@@ -10,13 +10,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
+from outwork.brokers.rabbitmq import frames
+from outwork.brokers.rabbitmq.frames import Headers, Parcel, Properties
 from outwork.errors import MissingDriver
 
 try:
     import pika  # type: ignore[import-untyped]
-    from pika import spec
+    from pika import data, spec
     from pika.adapters.select_connection import (  # type: ignore[import-untyped]
         IOLoop,
         SelectConnection,
@@ -32,35 +34,14 @@ except ImportError as error:
     ) from error
 
 Arguments: TypeAlias = Mapping[str, str | int]
-Headers: TypeAlias = dict[str, Any]
-OnMessage: TypeAlias = Callable[[int, bool, str, "Properties", bytes], None]
-"""Delivery tag, redelivered, routing key, properties, body."""
+OnMessage: TypeAlias = Callable[[int, bool, Properties, bytes], None]
+"""Delivery tag, redelivered, properties, body."""
 Reply: TypeAlias = Callable[[Any], None]
-
-PERSISTENT: Final = 2
 
 logger = logging.getLogger("outwork.brokers.rabbitmq")
 
 if (_logger := logging.getLogger("pika")).level == logging.NOTSET:
     _logger.setLevel(logging.CRITICAL)  # what goes wrong is raised, and reported once by those who retry
-
-
-class Properties:
-    """The properties of a message that are used here, in pika's own class: for types only."""
-
-    message_id: str | None
-    headers: Headers | None
-    priority: int | None
-
-
-def properties(
-    message_id: str, headers: Headers | None = None, priority: int | None = None, expiration: str | None = None
-) -> Properties:
-    """The properties of a message that survives the server."""
-    made = spec.BasicProperties(
-        message_id=message_id, headers=headers, priority=priority, expiration=expiration, delivery_mode=PERSISTENT
-    )
-    return cast("Properties", made)
 
 
 class Refusal(Exception):
@@ -222,14 +203,27 @@ class Channel:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self.publish: Callable[[str, str, bytes, Properties, bool], None] = channel.basic_publish
-        """Exchange, routing key, body, properties, mandatory."""
         self.ack: Callable[[int, bool], None] = channel.basic_ack
         """Delivery tag, and whether all before it are meant, too."""
+
+        self._consumers: dict[bytes, OnMessage] = {}
 
     @property
     def is_open(self) -> bool:
         return bool(self._channel.is_open)
+
+    def marshal(self, parcel: Parcel) -> bytes:
+        """A message as it is sent. Raises for what AMQP cannot carry."""
+        return frames.write(int(self._channel), self._channel.connection.params.frame_max, parcel, _write_table)
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Send what `marshal` made."""
+        self._channel.connection._output_marshaled_frames([b"".join(messages)])
+
+    def read_fast(self) -> None:
+        """Read deliveries on this channel ourselves; pika reads everything else."""
+        connection = self._channel.connection
+        Reader(connection, int(self._channel), self._consumers).install()
 
     def on_close(self, function: Callable[[Exception], None]) -> None:
         self._channel.add_on_close_callback(lambda _, reason: function(reason_of(reason)))
@@ -258,9 +252,10 @@ class Channel:
         self._channel.basic_qos(prefetch_count=prefetch, callback=reply)
 
     def consume(self, queue: str, on_message: OnMessage, tag: str, reply: Reply) -> None:
-        def on_delivery(_: Any, method: Any, properties: Properties, body: bytes) -> None:
-            on_message(method.delivery_tag, method.redelivered, method.routing_key, properties, body)
+        def on_delivery(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            on_message(method.delivery_tag, method.redelivered, _plain(properties), body)
 
+        self._consumers[tag.encode()] = on_message
         self._channel.basic_consume(queue, on_delivery, consumer_tag=tag, callback=reply)
 
     def cancel(self, tag: str, reply: Reply) -> None:
@@ -276,6 +271,7 @@ class Channel:
 
     def _cancelled(self, tag: str, reply: Reply, frame: Any) -> None:
         self._channel._cleanup_consumer_ref(tag)
+        self._consumers.pop(tag.encode(), None)
         reply(frame)
 
     def declare_queue(self, name: str, arguments: Arguments, reply: Reply) -> None:
@@ -297,15 +293,61 @@ class Channel:
     def bind_exchange(self, destination: str, source: str, key: str, reply: Reply) -> None:
         self._channel.exchange_bind(destination, source, key, callback=reply)
 
-    def get(self, queue: str, reply: Callable[[tuple[int, Properties, bytes] | None], None]) -> None:
-        """Take one message out of a queue, to be acknowledged; None if there is none."""
-
-        def on_message(_: Any, method: Any, properties: Properties, body: bytes) -> None:
-            reply((method.delivery_tag, properties, body))
-
-        self._channel.add_callback(lambda frame: reply(None), [spec.Basic.GetEmpty])
-        self._channel.basic_get(queue, on_message)
-
     def close(self) -> None:
         if self._channel.is_open:
             self._channel.close()
+
+
+class Reader:
+    """Takes what a connection receives apart, so that deliveries on one channel are read the short way."""
+
+    def __init__(self, connection: Any, channel: int, consumers: Mapping[bytes, OnMessage]) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._consumers = consumers
+        self._read_the_rest: Callable[[bytes], None] = connection._on_data_available
+
+    def install(self) -> None:
+        self._connection._on_data_available = self.feed
+
+    def feed(self, received: bytes) -> None:
+        """Everything but whole deliveries is handed to pika, frame by frame in its order."""
+        connection = self._connection
+        buffered = connection._frame_buffer
+        received = buffered + received if buffered else received
+        at = 0
+        while (frame := frames.next_frame(received, at)) is not None:
+            kind, channel, end = frame
+            if kind == frames.METHOD and channel == self._channel and frames.is_delivery(received, at):
+                found = frames.read(received, at, _read_properties)
+                if found is None:
+                    break
+                (consumer, tag, redelivered, properties, body), end = found
+                connection.bytes_received += end - at  # tells the heartbeat that the server lives
+                at = end
+                on_message = self._consumers.get(consumer)
+                if on_message is None:
+                    logger.error("a message came for a consumer that there is not: %r", consumer)
+                    continue
+                on_message(tag, redelivered, properties, body)
+            else:
+                connection._frame_buffer = b""
+                self._read_the_rest(received[at:end])
+                at = end
+        connection._frame_buffer = received[at:]
+
+
+def _write_table(headers: Headers) -> bytes:
+    pieces: list[bytes] = []
+    data.encode_table(pieces, headers)
+    return b"".join(pieces)
+
+
+def _read_properties(encoded: bytes) -> Properties:
+    read = spec.BasicProperties()
+    read.decode(encoded)
+    return _plain(read)
+
+
+def _plain(properties: Any) -> Properties:
+    return Properties(properties.message_id, properties.headers, properties.priority)

@@ -13,7 +13,8 @@ from threading import Condition, Lock
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
-from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Properties
+from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop
+from outwork.brokers.rabbitmq.frames import Properties
 from outwork.brokers.rabbitmq.lines import Delivery, Line
 from outwork.brokers.rabbitmq.messages import of_delivery
 from outwork.brokers.rabbitmq.talk import REPLY_TIMEOUT, Talk
@@ -55,6 +56,7 @@ class Intake(Talk):
         """The tags of what is in hand, in their order."""
         self._looking = False
         channel.on_cancel(self._on_cancel)
+        loop.call(channel.read_fast)
 
     # ---- from any thread --------------------------------------------------------------------------------------------
 
@@ -127,7 +129,7 @@ class Intake(Talk):
     # ---- on the I/O thread ------------------------------------------------------------------------------------------
 
     def _on_message(
-        self, line: Line, turn: int, tag: int, redelivered: bool, key: str, properties: Properties, body: bytes
+        self, line: Line, turn: int, tag: int, redelivered: bool, properties: Properties, body: bytes
     ) -> None:
         message = of_delivery(line.name, properties, body)
         delivery = Delivery(tag, line, turn, message, monotonic())

@@ -45,6 +45,7 @@ class Link:
         self._intake: Intake | None = None
         self._desk: Talk | None = None
         self._declared: set[str] = set()
+        self._closed = False
 
     def abandon(self) -> None:
         """After a fork, in the child: forget all, touch nothing."""
@@ -97,6 +98,8 @@ class Link:
 
     def _connect(self, purpose: str) -> tuple[Connection, Channel]:
         options = self._options
+        if self._closed:
+            raise BrokerUnavailable(f"{options.shown}: this broker object is closed")
         if self._loop is None or self._loop.died is not None:
             self._loop = Loop()
         name = f"outwork {socket.gethostname()}:{self.pid} {purpose}"
@@ -135,6 +138,7 @@ class Link:
     def close(self) -> None:
         """Close the connections and end the thread."""
         with self._lock:
+            self._closed = True
             loop, self._loop = self._loop, None
             sessions = [self._intake, self._publisher]
             self._intake = self._publisher = self._desk = None
@@ -150,6 +154,9 @@ class Link:
     def forget(self, queue: str) -> None:
         """It is gone: declare it again when it is next needed."""
         self._declared.discard(queue)
+
+    def is_declared(self, queue: str) -> bool:
+        return queue in self._declared
 
     def declare(self, queues: Iterable[Queue]) -> None:
         """See to it that these queues exist. Raises BrokerRefused with what is wrong."""

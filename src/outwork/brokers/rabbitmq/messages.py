@@ -21,7 +21,7 @@ from msgspec import DecodeError
 
 from outwork import codec
 from outwork.brokers.base import Claimed
-from outwork.brokers.rabbitmq.driver import Headers, Properties
+from outwork.brokers.rabbitmq.frames import Headers, Properties
 from outwork.ids import new_job_id
 from outwork.job import Failure, Job, remember
 
@@ -128,8 +128,8 @@ def of_job(job: Job, now: float, priority: int | None) -> tuple[Message, float]:
 
 def of_delivery(queue: str, properties: Properties, body: bytes) -> Message:
     """A message as it arrived. Nothing that a stranger put into the queue makes this fail."""
-    headers = properties.headers
-    message = Message(queue, properties.message_id or new_job_id(), body, headers or NO_HEADERS, properties.priority)
+    message_id, headers, priority, _ = properties
+    message = Message(queue, message_id or new_job_id(), body, headers or NO_HEADERS, priority)
     if headers:
         size = headers.get("envelope")
         if isinstance(size, int):

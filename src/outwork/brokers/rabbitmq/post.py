@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from time import monotonic, sleep
 from typing import Final, NamedTuple
 
-from outwork.brokers.rabbitmq.driver import properties
+from outwork.brokers.rabbitmq.frames import Parcel, Properties
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.messages import Message
 from outwork.brokers.rabbitmq.options import Options
-from outwork.brokers.rabbitmq.publisher import Batch, Parcel, Publisher, Rejected, Unroutable, Unsendable
+from outwork.brokers.rabbitmq.publisher import Batch, Publisher, Rejected, Unroutable, Unsendable
 from outwork.brokers.rabbitmq.talk import explained
 from outwork.brokers.rabbitmq.topology import Route, Topology
 from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError
@@ -44,10 +44,10 @@ class Post:
         target = topology.solo(message.queue) if message.solo else topology.main(message.queue)
         once = message.once
         if delay <= 0:
-            made = properties(message.id, message.all_headers(), message.priority)
+            made = Properties(message.id, message.all_headers(), message.priority)
             return Letter(Parcel("", target, message.body, made), target, (), once)
         route, levels = topology.delayed(target, delay)
-        made = properties(
+        made = Properties(
             message.id, message.all_headers(due=None if due is None else int(due * 1000)), message.priority
         )
         return Letter(Parcel(route.exchange, route.key, message.body, made), target, tuple(levels), once)
@@ -61,7 +61,7 @@ class Post:
     def direct(
         self, route: Route, message: Message, headers: dict[str, object] | None, expiration: str | None = None
     ) -> Letter:
-        made = properties(message.id, headers, message.priority, expiration)
+        made = Properties(message.id, headers, message.priority, expiration)
         return Letter(Parcel(route.exchange, route.key, message.body, made), route.key)
 
     # ---- sending ----------------------------------------------------------------------------------------------------
@@ -69,9 +69,10 @@ class Post:
     def declare(self, letters: Sequence[Letter]) -> None:
         """See to it that the queues and the ways to them are there."""
         topology, link = self._topology, self._link
-        targets = {letter.target for letter in letters}
-        queues = [topology.queue(target) for target in targets if target != topology.dead and ".parked." not in target]
-        link.declare([topology.dead_letters(), *queues])
+        missing = {letter.target for letter in letters if not link.is_declared(letter.target)}
+        if missing:
+            jobs = [name for name in missing if name != topology.dead and not topology.is_parked(name)]
+            link.declare([topology.dead_letters(), *map(topology.queue, jobs)])
         for target, levels in {(letter.target, letter.levels) for letter in letters if letter.levels}:
             link.declare_way(target, list(levels))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Properties
+from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop
+from outwork.brokers.rabbitmq.frames import Parcel
 from outwork.brokers.rabbitmq.talk import Talk
 
 SLICE: Final = 500
@@ -24,15 +25,6 @@ class Rejected(Exception):
 
 class Unsendable(Exception):
     """It cannot be written as AMQP wants it."""
-
-
-class Parcel(NamedTuple):
-    """A message to publish."""
-
-    exchange: str
-    key: str
-    body: bytes
-    properties: Properties
 
 
 Then: TypeAlias = Callable[["Batch"], None]
@@ -95,21 +87,22 @@ class Publisher(Talk):
     def _send(self, batch: Batch, start: int) -> None:
         parcels = batch.parcels
         end = min(start + SLICE, len(parcels))
+        if self.ended is not None or not self.channel.is_open:
+            lost = self.ended or ConnectionError("the channel is closing")
+            for unsent in range(start, len(parcels)):
+                batch.settle(unsent, lost)
+            return
+        marshal, messages = self.channel.marshal, []
         for index in range(start, end):
-            if self.ended is not None or not self.channel.is_open:
-                lost = self.ended or ConnectionError("the channel is closing")
-                for unsent in range(index, len(parcels)):
-                    batch.settle(unsent, lost)
-                return
-            exchange, key, body, properties = parcels[index]
+            try:
+                messages.append(marshal(parcels[index]))
+            except Exception as error:  # noqa: BLE001 - it belongs to the thread that waits
+                batch.settle(index, Unsendable(f"{type(error).__name__}: {error}"))
+                continue
             self._sequence += 1
             self._pending[self._sequence] = (batch, index)
-            try:
-                self.channel.publish(exchange, key, body, properties, True)
-            except Exception as error:  # noqa: BLE001 - nothing was sent; it belongs to the thread that waits
-                del self._pending[self._sequence]
-                self._sequence -= 1
-                batch.settle(index, Unsendable(f"{type(error).__name__}: {error}"))
+        if messages:
+            self.channel.send(messages)
         if end < len(parcels):
             self.loop.call(partial(self._send, batch, end))
 

@@ -27,6 +27,7 @@ LEVELS: Final = tuple(1 << bit for bit in range(TOP_BITS + 1)) + (1 << TOP_BITS,
 """The units that each level waits. Beyond the binary digits some of the longest ones, for a year in all."""
 LONGEST: Final = sum(LEVELS) * UNIT
 PRIORITIES: Final = 10
+PARKED: Final = ".parked."
 PARKED_SECONDS: Final = 1
 
 
@@ -104,7 +105,7 @@ class Topology:
         """Where the message of a long job is renewed: its only consumer is the worker that runs the job; when that is
         gone the message is overdue at once and goes back to be run again."""
         return Queue(
-            f"{amqp_name}.parked.{owner}",
+            f"{amqp_name}{PARKED}{owner}",
             {
                 "x-message-ttl": PARKED_SECONDS * 1000,
                 "x-expires": 86_400_000,
@@ -113,6 +114,9 @@ class Topology:
                 **self._kind(),
             },
         )
+
+    def is_parked(self, amqp_name: str) -> bool:
+        return PARKED in amqp_name
 
     def _kind(self) -> dict[str, str | int]:
         """The type of a queue from which messages are dead-lettered: without a loss where RabbitMQ can."""
