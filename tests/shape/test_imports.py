@@ -95,7 +95,7 @@ DRIVERS: Final = {
     "redis": {"brokers.redis"},
     "pika": {"brokers.rabbitmq"},
     "watchfiles": {"worker"},
-    "click": {"cli", "contrib"},
+    "click": {"cli", "contrib", "worker"},  # the worker: for the progress bar of a drain
     "flask": {"contrib"},
     "quart": {"contrib"},
     "fastapi": {"contrib"},

@@ -43,26 +43,18 @@ def main(report: int) -> int:
     options = msgspec.json.decode(first, type=WorkerOptions)
     logs.set_up(str(options.command_line.get("worker.log_format", "text")), verbose=options.verbose)
     try:
-        config = Path(options.config) if options.config else None
-        app = load_app(options.targets, config=config, command_line=options.command_line)
-        check_for_worker(app)
-        worker = Worker(app, _plan(app, options))
-        logs.set_up(app.settings.worker.log_format, verbose=options.verbose)
-        app.broker.queues()
-    except BrokerUnavailable as error:
-        if options.drain:
-            return _refuse(error, BROKER_AWAY)  # a plain worker waits for its broker
+        worker = _make_worker(options)
     except (SettingsError, BrokerRefused, SchemaError) as error:
         return _refuse(error, USAGE)
     except OutworkError as error:
-        return _refuse(error, FAILED)
+        return _refuse(error, BROKER_AWAY if isinstance(error, BrokerUnavailable) else FAILED)
 
     signal.signal(signal.SIGTERM, lambda number, frame: worker.stop(hurry=False))
     signal.signal(signal.SIGINT, lambda number, frame: worker.stop(hurry=False))
     threading.Thread(target=_heed, args=(lines, worker), name="outwork-supervisor", daemon=True).start()
     reporter = Reporter(report, worker, options)
-    _say_hello(app, worker)
-    alone = options.drain and app.settings.worker.processes == 1 and sys.stderr.isatty()
+    _say_hello(worker)
+    alone = options.drain and worker.app.settings.worker.processes == 1 and sys.stderr.isatty()
     with progress_bar(worker) if alone else nullcontext():
         summary = worker.run()
     reporter.close()
@@ -71,8 +63,24 @@ def main(report: int) -> int:
     if summary.stuck:
         logging.shutdown()
         os._exit(code)  # its jobs are given back, so its threads must not go on a moment longer
-    app.close()
+    worker.app.close()
     return code
+
+
+def _make_worker(options: WorkerOptions) -> Worker:
+    """Load the application and ask its broker once. Raises what either says, but for a plain worker whose broker is
+    away: that one waits."""
+    config = Path(options.config) if options.config else None
+    app = load_app(options.targets, config=config, command_line=options.command_line)
+    check_for_worker(app)
+    worker = Worker(app, _plan(app, options))
+    logs.set_up(app.settings.worker.log_format, verbose=options.verbose)
+    try:
+        app.broker.queues()
+    except BrokerUnavailable:
+        if options.drain:
+            raise
+    return worker
 
 
 def _refuse(error: OutworkError, code: int) -> int:
@@ -109,7 +117,8 @@ def _heed(lines: Iterator[bytes], worker: Worker) -> None:
     worker.stop(hurry=False)
 
 
-def _say_hello(app: Outwork, worker: Worker) -> None:
+def _say_hello(worker: Worker) -> None:
+    app = worker.app
     queues = ", ".join(f"{name}:{most}" if most else name for name, most in worker.plan.queues.items())
     logger.info(
         "outwork %s · %s · %d task%s · %s · %d slots · worker %s",
