@@ -9,10 +9,12 @@ import pytest
 
 from outwork.brokers.base import Broker
 from outwork.brokers.memory import MemoryBroker
+from outwork.brokers.sql.mysql import MySQLBroker
 from outwork.brokers.sql.postgresql import PostgreSQLBroker
 from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.job import Terms
 from outwork.testing.machine import BrokerMachine
+from support.mariadb_server import shared_mariadb
 from support.postgres_server import shared_postgres
 
 
@@ -40,7 +42,15 @@ class PostgreSQLMachine(BrokerMachine):
         return PostgreSQLBroker.from_url(server.url(), terms)
 
 
+class MySQLMachine(BrokerMachine):
+    def make_broker(self, terms: Terms) -> Broker:
+        server = shared_mariadb()
+        server.empty()
+        return MySQLBroker.from_url(server.url(), terms)
+
+
 # What fails is made small before it is shown, which takes longer than a test usually may.
 TestMemory = pytest.mark.timeout(3600)(MemoryMachine.TestCase)
 TestSQLite = pytest.mark.timeout(3600)(SQLiteMachine.TestCase)
+TestMySQL = pytest.mark.timeout(3600)(MySQLMachine.TestCase)
 TestPostgreSQL = pytest.mark.timeout(3600)(PostgreSQLMachine.TestCase)

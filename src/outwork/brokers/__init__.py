@@ -29,6 +29,8 @@ SCHEMES: Final[dict[str, str]] = {
     "sqlite": "outwork.brokers.sql.sqlite:SQLiteBroker",
     "postgresql": "outwork.brokers.sql.postgresql:PostgreSQLBroker",
     "postgres": "outwork.brokers.sql.postgresql:PostgreSQLBroker",
+    "mysql": "outwork.brokers.sql.mysql:MySQLBroker",
+    "mariadb": "outwork.brokers.sql.mysql:MySQLBroker",
     "redis": "outwork.brokers.redis.broker:RedisBroker",
     "rediss": "outwork.brokers.redis.broker:RedisBroker",
     "unix": "outwork.brokers.redis.broker:RedisBroker",

@@ -121,8 +121,9 @@ class RedisBroker(Broker, Store):
         run = self._here().server.run
         terms = self.terms
         answers = b""
-        # More than a thousand outcomes, or 32 MB of them, are settled in several steps, the last of which claims.
-        *early, last = _chunks([records.settle_arguments(outcome) for outcome in outcomes]) or [[]]
+        # More than a thousand outcomes, or 32 MB of them, are or a job named twice: several steps, of which the last claims.
+        packed = [records.settle_arguments(outcome) for outcome in outcomes]
+        *early, last = _apart(packed) or [[]]
         rest = (terms.lease, terms.keep, terms.keep_failed)
         for chunk in early:
             answers += run("exchange", self.clock_offset, claim_id, worker, 0, 0, *rest, 0, *chunk)[0]
@@ -308,6 +309,13 @@ class RedisBroker(Broker, Store):
         while rank >= 0:
             rank, found = self._run("old", rank, LOOK_AT, *_filter(which), older_than, failed_older_than)
             yield [job_id.decode() for job_id in found]
+
+
+def _apart(packed: Sequence[tuple[str | bytes, ...]]) -> list[list[str | bytes]]:
+    """The settlements in chunks none of which names a job twice: the script looks at each record once."""
+    if len({arguments[0] for arguments in packed}) == len(packed):
+        return _chunks(packed)
+    return [list(arguments) for arguments in packed]
 
 
 def _chunks(packed: Sequence[tuple[str | bytes, ...]]) -> list[list[str | bytes]]:

@@ -26,9 +26,9 @@ AT_MOST_ONCE, ASKED, EXPIRES, BODY_APART, RESULT_APART = 1, 4, 8, 16, 32
 INLINE: Final = 1024
 """Bytes of a body or result up to which it is a part of the record."""
 
-_front = Struct(">cddBHBdIIIIddI")
+_front = Struct(">cddBHHBdIIIIdd")
 _tail = Struct(">dBH")
-_head = Struct(">BHBI")
+_head = Struct(">BHHBI")
 _timing = Struct(">Bddd")
 _counters = Struct(">III")
 _moment = Struct(">d")
@@ -48,7 +48,7 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
         flags = (
             AT_MOST_ONCE * job.at_most_once + EXPIRES * (job.expires is not None) + BODY_APART * (len(body) > INLINE)
         )
-        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags)
+        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags, 0 if apart else len(body))
     except EnqueueError:
         raise
     except (TypeError, ValueError) as error:  # a lone surrogate in a text, say
@@ -60,7 +60,7 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
 
 
 @lru_cache(1024)
-def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int) -> bytes:
+def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int, length: int) -> bytes:
     names = f"{queue}\0{task}".encode()
     if "\0" in queue or not queue:
         raise InvalidOption(f"the queue {queue!r} has no name that Redis can hold: leave out the NUL character")
@@ -68,7 +68,7 @@ def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int)
         raise InvalidOption(f"the names of queue and task have {len(names)} bytes; at most {NAMES_LIMIT} are possible")
     if not (PRIORITY_MIN <= priority <= PRIORITY_MAX and 0 <= max_crashes < 2**32):
         raise InvalidOption(f"priority {priority} or max_crashes {max_crashes} is out of range")
-    return _head.pack(flags, len(names), 100 - priority, max_crashes) + names
+    return _head.pack(flags, len(names), length, 100 - priority, max_crashes) + names
 
 
 # ---- settle ---------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def moment(packed: bytes) -> float:
 
 def counters(record: bytes) -> tuple[int, int, int]:
     """Failures, crashes and misses."""
-    failures, crashes, misses = _counters.unpack_from(record, 29)
+    failures, crashes, misses = _counters.unpack_from(record, 31)
     return failures, crashes, misses
 
 
@@ -142,7 +142,7 @@ def decode_record(
 
     `body` and `result` are those that are kept apart, if they are.
     """
-    letter, until, finished_at, flags, names_length, place, due, *numbers, enqueued_at, expires_at, body_length = (
+    letter, until, finished_at, flags, names_length, body_length, place, due, *numbers, enqueued_at, expires_at = (
         _front.unpack_from(packed)
     )
     failures, crashes, misses, max_crashes = numbers

@@ -34,7 +34,7 @@ from outwork.brokers.base import (
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Change, Database, Interrupted, Look, Transaction
 from outwork.brokers.sql.migrate import Step, todo
-from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, NotSerializable
+from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, NotSerializable, PayloadTooLarge
 from outwork.job import Again, Answer, Dead, Done, Failure, Job, Moment, Outcome, Record, State, Terms
 
 T = TypeVar("T")
@@ -43,8 +43,6 @@ BATCH: Final = 500
 """How many jobs one tend rescues, expires or promotes at most: a write lock held for some 10 ms."""
 PRUNE_BATCH: Final = 1000
 EXCHANGES_REMEMBERED: Final = 64
-RESULT_LIMIT: Final = 256 * 1024 * 1024
-"""Bytes. SQLite takes no value above 1 GB, and no worker should try."""
 
 
 class _Contested(Exception):
@@ -69,9 +67,16 @@ class SQLBroker(Broker, Store):
         accepted: list[tuple[Job, bytes]] = []
         for index, job in enumerate(jobs):
             try:
-                accepted.append((job, codec.encode_job(job)))
+                body = codec.encode_job(job)
             except (TypeError, ValueError) as error:  # a lone surrogate in a text, say
                 answers[index] = NotSerializable(f"job {job.id} of {job.task} cannot be written: {error}")
+                continue
+            if len(body) > self._database.largest:
+                answers[index] = PayloadTooLarge(
+                    f"job {job.id} of {job.task} has {len(body)} bytes; {self.url} takes {self._database.largest}"
+                )
+                continue
+            accepted.append((job, body))
         if accepted:
             self._database.reserve(sum(len(body) for _, body in accepted))
             self._refuse_if_closed()
@@ -111,7 +116,8 @@ class SQLBroker(Broker, Store):
         worker: str,
     ) -> Exchanged | None:
         """The exchange of one round trip, where all went well and the database can do it."""
-        if any(type(one.outcome) is not Done or len(one.outcome.result) > RESULT_LIMIT for one in outcomes):
+        largest = self._database.largest
+        if any(type(one.outcome) is not Done or len(one.outcome.result) > largest for one in outcomes):
             return None
         if len({one.job_id for one in outcomes}) != len(outcomes):
             return None
@@ -119,16 +125,14 @@ class SQLBroker(Broker, Store):
         swap = self._database.swap(claim_id, outcomes, queues, limit, free, worker)
         if swap is None:
             return None
-        settled = swap.settled
-        answers = [Answer.DONE] * len(outcomes)
-        if settled is not None:
-            rest = [one for one in outcomes if one.job_id not in settled]
-            told = iter(self._write(Role.WORK, lambda tx: self._settle_carefully(tx, rest)))
-            answers = [Answer.DONE if one.job_id in settled else next(told) for one in outcomes]
-        if swap.care:
-            rest_of_it = self._exchange(claim_id, [], queues, limit, free, worker, False)
-            return rest_of_it._replace(answers=answers)
-        return Exchanged(answers, swap.claimed, None if swap.due_in is None else max(0.0, swap.due_in))
+        if not swap.care:
+            due = None if swap.due_in is None else max(0.0, swap.due_in)
+            return Exchanged([Answer.DONE] * len(outcomes), swap.claimed, due)
+        settled = {one.job_id for one in outcomes} if swap.settled is None else swap.settled
+        rest = [one for one in outcomes if one.job_id not in settled]
+        more = self._exchange(claim_id, rest, queues, limit, free, worker, False)
+        told = iter(more.answers)
+        return more._replace(answers=[Answer.DONE if one.job_id in settled else next(told) for one in outcomes])
 
     def _exchange(
         self,
@@ -203,7 +207,7 @@ class SQLBroker(Broker, Store):
                 answers.append(Answer.STALE)
                 continue
             after[job_id], answer = moves.settle(
-                record, claim_id, _writable(outcome, record, tx.now), tx.now, self.terms
+                record, claim_id, _writable(outcome, record, tx.now, self._database.largest), tx.now, self.terms
             )
             answers.append(answer)
         tx.move([Change(record, after[job_id]) for job_id, record in before.items() if after[job_id] is not record])
@@ -298,6 +302,14 @@ class SQLBroker(Broker, Store):
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
+        try:
+            return self._wait(queues, timeout)
+        except BrokerUnavailable:
+            if self._closed:  # meanwhile
+                return False
+            raise
+
+    def _wait(self, queues: Sequence[str], timeout: float) -> bool:
         bell = self._bell(Role.LISTEN)
         bell.start()
         deadline = time.monotonic() + timeout
@@ -320,6 +332,14 @@ class SQLBroker(Broker, Store):
         self._bell(Role.LISTEN).ring()
 
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
+        try:
+            return self._wait_result(ids, timeout)
+        except BrokerUnavailable:
+            if self._closed:
+                return set()
+            raise
+
+    def _wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         bell = self._bell(Role.RESULT)
         bell.start()
         deadline = time.monotonic() + timeout
@@ -453,12 +473,12 @@ def _title(step: Step) -> str:
     return f"{step.number:04} {step.name}"
 
 
-def _writable(outcome: Outcome, record: Record, now: Moment) -> Outcome:
+def _writable(outcome: Outcome, record: Record, now: Moment, largest: int) -> Outcome:
     """The outcome, or what can be written in its place: one that no database takes must not hold up the others."""
-    if isinstance(outcome, Done) and len(outcome.result) > RESULT_LIMIT:
+    if isinstance(outcome, Done) and len(outcome.result) > largest:
         failure = Failure(
             exception="outwork.errors.ResultNotSerializable",
-            message=f"the result has {len(outcome.result)} bytes; at most {RESULT_LIMIT} can be stored",
+            message=f"the result has {len(outcome.result)} bytes; at most {largest} can be stored",
             traceback="",
             attempt=record.attempts,
             worker=record.worker or "",

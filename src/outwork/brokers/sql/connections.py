@@ -13,6 +13,8 @@ from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
+from outwork.errors import BrokerUnavailable
+
 C = TypeVar("C")
 
 FORK_PATIENCE: Final = 1.0
@@ -64,6 +66,7 @@ class Connections(Generic[C]):
         self._most = most or {}
         self._shared = shared or {}
         self._quiet_forks = quiet_forks
+        self._closed = False
         self._by_pid: dict[int, dict[Role, list[_Link[C]]]] = {}
         self._held: list[_Link[C]] = []
         _everywhere.add(self)
@@ -76,6 +79,8 @@ class Connections(Generic[C]):
             if link.connection is not None and not usable(link.connection):
                 self._drop(link)
             if link.connection is None:
+                if self._closed:
+                    raise BrokerUnavailable("the broker was closed in this process")
                 link.connection = self._connect(role)
             yield link.connection
         finally:
@@ -88,6 +93,8 @@ class Connections(Generic[C]):
                 self._drop(link)
 
     def close(self) -> None:
+        """Close all; none is opened again."""
+        self._closed = True
         for role in Role:
             self.discard(role)
 

@@ -46,8 +46,8 @@ class Look(NamedTuple):
 
 class Swap(NamedTuple):
     """What one round trip did: which of the successes it settled (None: all), what it claimed, and in how many seconds
-    the next scheduled job is due. `care`: it claimed nothing, because solo or due jobs are in the line: the verbs that
-    look closer have to do it."""
+    the next scheduled job is due. `care`: it claimed nothing, because not all was settled, or because solo or due jobs
+    are in the line: the verbs that look closer have to do it."""
 
     settled: Collection[str] | None
     claimed: list[Claimed]
@@ -195,6 +195,9 @@ class Bell(ABC):
 
 class Database(ABC):
     """The connections to one database, and its schema."""
+
+    largest: int = 256 * 1024 * 1024
+    """Bytes of the largest result or envelope that it takes."""
 
     @abstractmethod
     def write(self, role: Role, work: Callable[[Transaction], T]) -> T:

@@ -209,7 +209,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         rows = session.rows(self._sql[name], given)
         due_in, solo, idle, awaited, done, settled, *_ = rows[0]
         limit, claim_id = int(given["limit"]), str(given["claim"])  # type: ignore[call-overload]  # pyright: ignore
-        care = (limit > 0 and solo) or (due_in is not None and due_in <= 0)
+        care = settled is not None or (limit > 0 and solo) or (due_in is not None and due_in <= 0)
         taken = [row[6:] for row in rows if row[8] is not None]
         rings: list[tuple[str, str]] = []
         if idle and len(taken) == limit > 0:

@@ -126,14 +126,14 @@ def _swap(settles: bool) -> str:
               AND (y.expires_at IS NULL OR y.expires_at > (SELECT wall FROM clock))
               AND (y.turn, y.due, y.id) >= (q.from_turn, q.from_due, q.from_id)
             ORDER BY y.turn, y.due, y.id LIMIT q.most FOR UPDATE SKIP LOCKED) r
-        WHERE (SELECT NOT g.solo AND (g.due_in IS NULL OR g.due_in > 0) FROM guard g)
+        WHERE (SELECT NOT g.solo AND (g.due_in IS NULL OR g.due_in > 0) AND {count} = %(settling)s::int4 FROM guard g)
         LIMIT %(limit)s::int4),
     gone AS (DELETE FROM {{p}}ready WHERE ctid = ANY (ARRAY(SELECT tid FROM head))),
     begun AS (
         INSERT INTO {{p}}running (id, queue, task, claim_id, worker, lease_until, started_at)
         SELECT h.id, h.queue, h.task, %(claim)s::text, %(worker)s::text, c.wall + %(lease)s::float8, c.wall
         FROM head h CROSS JOIN clock c)
-    SELECT g.due_in, g.solo, g.idle, g.awaited, {count} AS settled,
+    SELECT g.due_in, g.solo, g.idle, g.awaited, {count},
            CASE WHEN {count} <> %(settling)s::int4 THEN {settled} END,
            h.turn, h.due, j.id, j.failures, j.crashes, j.misses, j.errors, j.body
     FROM guard g LEFT JOIN (head h JOIN {{p}}job j ON j.id = h.id) ON true

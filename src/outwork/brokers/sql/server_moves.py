@@ -19,7 +19,7 @@ from outwork.job import WAITING, Moment, Record, State
 
 AT_ONCE: Final = 1000
 """Ids in one statement."""
-RESULTS_LIMIT: Final = 8 * 1024 * 1024
+RESULTS_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of results that go into one statement."""
 
 COMMON_STATES: Final = frozenset({State.READY, State.SUCCESSFUL})

@@ -1,7 +1,7 @@
 -- The end of a job. ENDED holds, for each script that ended some, their ids as one member, by when they are to be
 -- forgotten: the record says whether that is still so. (A member a job cost four times the memory, and 1 us.)
 
-local ended, finished, fronts = {}, {}, {}
+local ended, fronts = {}, {}
 
 -- Where a job's record goes on unchanged when it ends: `front_for(state, keep)` .. sub(s, 18).
 local function front_for(state, keep)
@@ -20,7 +20,6 @@ end
 local function finish(id, s, state, keep)
     local known = front_for(state, keep)
     known.ids[#known.ids + 1] = id
-    finished[#finished + 1] = id
     return known.front .. sub(s, 18)
 end
 
@@ -38,8 +37,10 @@ local function announce(ids)
 end
 
 local function write_endings()
-    for score, ids in pairs(ended) do call('ZADD', ENDED, score, table.concat(ids, '\0')) end
-    announce(finished)
+    for score, ids in pairs(ended) do
+        if #ids > 0 then call('ZADD', ENDED, score, table.concat(ids, '\0')) end
+        announce(ids)
+    end
 end
 
 -- The ids in such a member.

@@ -2,7 +2,7 @@
 -- needs: record tally waiting
 --
 -- ARGV: offset, then for each job: id, head, timing, body
---   head    flags, length of names, place (4 bytes), max_crashes (4 bytes), names
+--   head    flags, lengths of names and body, place (6 bytes), max_crashes (4 bytes), names
 --   body    in the record, or in BODY, if the flags say so
 --   timing  '' or: which of due, delay, expires are given (1, 2, 4), and the three of them
 --
@@ -13,9 +13,10 @@ local put, bodies, index, ready = {}, {}, {}, entries.ready
 local fresh, plain = {}, {}
 local no_tail = sub(NEVER, 1, 11)
 
--- A record up to the length of its body.
+-- A record up to its body.
 local function front_of(head, state, due, expires)
-    return state .. NEVER .. sub(head, 1, 4) .. due .. sub(NEVER, 1, 12) .. sub(head, 5, 8) .. at .. expires
+    return state .. NEVER .. sub(head, 1, 6) .. due .. sub(NEVER, 1, 12) .. sub(head, 7, 10) .. at .. expires
+        .. sub(head, 11)
 end
 
 -- How the record of a job that may start at once begins, and its place in READY: the same for all that have this head.
@@ -23,7 +24,7 @@ local function plain_of(head, names)
     local queue = queue_of(names)
     local known = {
         front = front_of(head, 'R', at, sub(NEVER, 1, 8)), names = names, queue = queue, jobs = 0,
-        start = queue .. '\0' .. sub(head, 4, 4) .. at,
+        start = queue .. '\0' .. sub(head, 6, 6) .. at,
     }
     plain[head] = known
     return known
@@ -48,13 +49,13 @@ for k, id in ipairs(ids) do
     if not known[k] and not fresh[id] then
         fresh[id] = true
         local head, timing, body, n = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1], #put + 1
-        local names = plain[head] and plain[head].names or sub(head, 9)
+        local names = plain[head] and plain[head].names or sub(head, 11)
         if has(byte(head, 1), BODY_APART) then
             bodies[#bodies + 1] = id
             bodies[#bodies + 1] = body
             body = ''
         end
-        local rest = pack('>I4', #body) .. names .. body .. no_tail
+        local rest = body .. no_tail
         put[n], index[n], index[n + 1] = id, '0', id
         if timing == '' then
             local same = plain[head] or plain_of(head, names)

@@ -27,14 +27,14 @@ local function wait_again(id, s, names, due, failed, missed, text)
         failures[#failures + 1] = id
         failures[#failures + 1] = text
     end
-    s = sub(s, 1, 17) .. char(flags) .. sub(s, 19, 29) .. pack('>I4', number_at('>I4', s, 30) + failed)
-        .. sub(s, 34, 37) .. pack('>I4', number_at('>I4', s, 38) + missed) .. sub(s, 42)
+    s = sub(s, 1, 17) .. char(flags) .. sub(s, 19, 31) .. pack('>I4', number_at('>I4', s, 32) + failed)
+        .. sub(s, 36, 39) .. pack('>I4', number_at('>I4', s, 40) + missed) .. sub(s, 44)
     if has(flags, ASKED) then
         count('C', names, 1)
         return finish(id, s, 'C', keep_failed)
     end
-    due = due or number_at('>d', s, 22)
-    s = (due > now and 'S' or 'R') .. NEVER .. sub(s, 18, 21) .. pack('>d', due) .. sub(s, 30)
+    due = due or number_at('>d', s, 24)
+    s = (due > now and 'S' or 'R') .. NEVER .. sub(s, 18, 23) .. pack('>d', due) .. sub(s, 32)
     enter(id, s, names)
     return s
 end
@@ -42,15 +42,15 @@ end
 local function settle(id, s, t, names, kind, value, text)
     count('X', names, -1)
     if kind == 'F' or kind == 'B' then
-        local failed = number_at('>I4', s, 30) + 1
+        local failed = number_at('>I4', s, 32) + 1
         if kind == 'B' then
-            remember(id, 'ResultNotSerializable', text, failed + number_at('>I4', s, 34), worker_of(s, t))
+            remember(id, 'ResultNotSerializable', text, failed + number_at('>I4', s, 36), worker_of(s, t))
         else
             failures[#failures + 1] = id
             failures[#failures + 1] = text
         end
         count('F', names, 1)
-        s = sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19, 29) .. pack('>I4', failed) .. sub(s, 34)
+        s = sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19, 31) .. pack('>I4', failed) .. sub(s, 36)
         return finish(id, s, 'F', value == '' and keep_failed or value)
     elseif kind == 'C' then
         count('C', names, 1)
@@ -68,51 +68,48 @@ local function read_how(how)
     local cut = find(how, '\0', 1, true)
     local read = {kind = sub(how, 1, 1), claim = sub(how, 2, cut - 1), value = sub(how, cut + 1)}
     if read.kind == 'D' then read.ending = front_for('D', read.value == '' and keep or read.value) end
-    releasing[read.claim] = releasing[read.claim] or {jobs = 0}
+    read.losing = releasing[read.claim] or {jobs = 0}
+    releasing[read.claim] = read.losing
     hows[how] = read
     return read
 end
 
 local answers = {}
-if #ARGV >= first then
-    local ids, seen = {}, {}
+if #ARGV >= first then -- no job comes twice: the broker sees to that
+    local ids = {}
     for i = first, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
     call('HDEL', HELD, '')
-    local records = fetch(JOB, ids)
-    for k, id in ipairs(ids) do
-        local i = first + 3 * (k - 1)
-        local how, text, s, answer = ARGV[i + 1], ARGV[i + 2], records[seen[id] or k], 'S'
-        how = hows[how] or read_how(how)
+    local i = first
+    for k, s in ipairs(fetch(JOB, ids)) do
+        local how, text, answer = hows[ARGV[i + 1]] or read_how(ARGV[i + 1]), ARGV[i + 2], 'S'
+        i = i + 3
         if s then
             local t = tail_of(s)
-            if claim_of(s, t) == how.claim then
+            if sub(s, t + 11, t + 10 + byte(s, t + 8)) == how.claim then
                 answer = 'A'
                 if byte(s, 1) == RUNNING then
                     answer = 'D'
-                    local names, losing = names_of(s), releasing[how.claim]
+                    local id, names, losing, ending = ids[k], names_of(s), how.losing, how.ending
                     losing.jobs = losing.jobs + 1
                     losing.worker = losing.worker or worker_of(s, t)
-                    if how.ending then
+                    if not ending then
+                        s = settle(id, s, t, names, how.kind, how.value, text)
+                    else
                         done[names] = (done[names] or 0) + 1
-                        finished[#finished + 1] = id
-                        how.ending.ids[#how.ending.ids + 1] = id
+                        ending.ids[#ending.ids + 1] = id
                         if #text <= 1024 then
-                            s = how.ending.front .. sub(s, 18) .. text
+                            s = ending.front .. sub(s, 18) .. text
                         else
                             results[#results + 1] = id
                             results[#results + 1] = text
-                            s = how.ending.front .. char(with(byte(s, 18), RESULT_APART)) .. sub(s, 19)
+                            s = ending.front .. char(with(byte(s, 18), RESULT_APART)) .. sub(s, 19)
                         end
-                    else
-                        s = settle(id, s, t, names, how.kind, how.value, text)
                     end
                     put[#put + 1] = id
                     put[#put + 1] = s
-                    records[seen[id] or k] = s
                 end
             end
         end
-        seen[id] = seen[id] or k
         answers[k] = answer
     end
     for claim, losing in pairs(releasing) do
@@ -135,8 +132,29 @@ end
 -- ---- claim ----
 
 local front, tail = 'X' .. pack('>dd', now + lease, 0), pack('>dBI2', now, #claim_id, #worker) .. claim_id .. worker
-local taken, states, bodies, apart, claimed = {}, {}, {}, {}, {}
+local taken, bodies, claimed = {}, {}, {}
+local apart, history, with_history = {}, {}, {}
 put = {}
+
+-- Hand out a job: the n-th.
+local function hand_out(n, id, s, b, t)
+    taken[n], bodies[n] = id, sub(s, b, t - 1)
+    local flags = byte(s, 18)
+    if flags >= BODY_APART then
+        if has(flags, BODY_APART) then apart[#apart + 1] = n end
+        if flags >= HISTORY then
+            history[#history + 1] = n - 1
+            history[#history + 1] = s
+            with_history[#with_history + 1] = id
+        end
+    end
+end
+
+-- Whether a ready job may not be claimed now: because it waited too long, or because it is solo.
+local function barred(flags, s)
+    if has(flags, EXPIRES) and number_at('>d', s, 56) <= now then return 'late' end
+    return flags % 4 > 0 and free <= 0 and 'solo'
+end
 
 -- Take up to `left` ready jobs of a queue. True if some may remain that another worker could take.
 local function claim_from(queue, left)
@@ -149,24 +167,20 @@ local function claim_from(queue, left)
         for k, member in ipairs(members) do ids[k] = sub(member, after) end
         for k, s in ipairs(fetch(JOB, ids)) do
             local flags = byte(s, 18)
-            local late = has(flags, EXPIRES) and number_at('>d', s, 54) <= now
-            local solo = flags % 4 > 0
-            if solo and not late and free <= 0 then
+            local bar = flags > 0 and barred(flags, s)
+            if bar == 'solo' then
                 skipped = skipped + 1
             else
                 leaving[#leaving + 1] = members[k] -- one that is late stays in EXPIRY, and tend ends it
-                if not late then
-                    if solo then free = free - 1 end
+                if not bar then
+                    if flags % 4 > 0 then free = free - 1 end
                     if has(flags, EXPIRES) then unexpiring[#unexpiring + 1] = ids[k] end
                     left = left - 1
-                    local t, b, n = tail_of(s), body_of(s), #taken + 1
-                    local names = sub(s, 66, b - 1)
+                    local id, b, t, n = ids[k], body_of(s), tail_of(s), #taken + 1
+                    local names = sub(s, 64, b - 1)
                     claimed[names] = (claimed[names] or 0) + 1
-                    bodies[n] = sub(s, b, t - 1)
-                    if has(flags, BODY_APART) then apart[#apart + 1] = n end
-                    s = front .. sub(s, 18, t - 1) .. tail
-                    taken[n], states[n] = ids[k], s
-                    put[2 * n - 1], put[2 * n] = ids[k], s
+                    put[2 * n - 1], put[2 * n] = id, front .. sub(s, 18, t - 1) .. tail
+                    hand_out(n, id, s, b, t)
                 end
             end
         end
@@ -208,27 +222,11 @@ if #taken > 0 then
         count('R', names, -jobs)
         count('X', names, jobs)
     end
-elseif #held > 0 then
-    taken, states = held, held_records
-    for k, s in ipairs(states) do
-        bodies[k] = sub(s, body_of(s), tail_of(s) - 1)
-        if has(byte(s, 18), BODY_APART) then apart[#apart + 1] = k end
-    end
 end
-for _, k in ipairs(apart) do bodies[k] = call('HGET', BODY, taken[k]) end
+for n, s in ipairs(held_records) do hand_out(n, held[n], s, body_of(s), tail_of(s)) end
+for _, n in ipairs(apart) do bodies[n] = call('HGET', BODY, taken[n]) end
 write_tally()
 ring_for_entries()
-
--- ---- answer ----
-
-local history, with_history = {}, {}
-for k, s in ipairs(states) do
-    if byte(s, 18) >= HISTORY then
-        history[#history + 1] = k - 1
-        history[#history + 1] = s
-        with_history[#with_history + 1] = taken[k]
-    end
-end
 return {
     table.concat(answers), next_due and string.format('%.6f', next_due) or '', taken, bodies, history,
     fetch(ERRORS, with_history),

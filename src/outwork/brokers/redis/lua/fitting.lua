@@ -9,7 +9,7 @@ end
 local function fits(s, states, queue, task, attempted)
     if states ~= '*' and not find(states, state_of(s), 1, true) then return false end
     if attempted ~= '' then
-        local tried = number_at('>I4', s, 30) + number_at('>I4', s, 34) > 0
+        local tried = number_at('>I4', s, 32) + number_at('>I4', s, 36) > 0
         if tried ~= (attempted == '1') then return false end
     end
     return (queue == '' and task == '') or names_fit(names_of(s), queue, task)

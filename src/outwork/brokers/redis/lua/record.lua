@@ -4,12 +4,11 @@
 --    2  lease_until of a running job, prune_at of one that ended; 10 finished_at       8 bytes each
 --   18  flags: 1 at most once, 2 has crashed, 4 asked to stop, 8 may expire, 16 the body is in BODY, 32 the result is in
 --       RESULT, 64 has a history (counters or errors)
---   19  length of the names                                                            2 bytes
---   21  100 - priority, 22 due: as they stand they order the ready jobs                1 + 8 bytes
---   30  failures, crashes, misses, max_crashes                                         4 bytes each
---   46  enqueued_at, 54 expires_at                                                     8 bytes each
---   62  length of the body                                                             4 bytes
---   66  names: queue NUL task, then the body
+--   19  lengths of the names and of the body                                           2 bytes each
+--   23  100 - priority, 24 due: as they stand they order the ready jobs                1 + 8 bytes
+--   32  failures, crashes, misses, max_crashes                                         4 bytes each
+--   48  enqueued_at, 56 expires_at                                                     8 bytes each
+--   64  names: queue NUL task, then the body
 --    t  started_at (8 bytes), lengths of claim id (1) and worker (2), claim id, worker, then the result
 --
 -- Numbers are big-endian, so that bytes sort as numbers do. Bodies and results of more than 1 KB are kept apart, so that
@@ -33,15 +32,17 @@ end
 
 -- Where the body begins, and where the tail does.
 local function body_of(s)
-    return 66 + byte(s, 19) * 256 + byte(s, 20)
+    local high, low = byte(s, 19, 20)
+    return 64 + high * 256 + low
 end
 
 local function tail_of(s)
-    return body_of(s) + number_at('>I4', s, 62)
+    local high, low, body_high, body_low = byte(s, 19, 22)
+    return 64 + (high + body_high) * 256 + low + body_low
 end
 
 local function names_of(s)
-    return sub(s, 66, body_of(s) - 1)
+    return sub(s, 64, body_of(s) - 1)
 end
 
 local function queue_of(names)
@@ -69,6 +70,6 @@ end
 
 -- The state as somebody who looks sees it: what fell due is ready.
 local function state_of(s)
-    if byte(s, 1) == SCHEDULED and number_at('>d', s, 22) <= now then return 'R' end
+    if byte(s, 1) == SCHEDULED and number_at('>d', s, 24) <= now then return 'R' end
     return sub(s, 1, 1)
 end

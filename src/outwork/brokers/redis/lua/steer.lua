@@ -29,8 +29,8 @@ local function retry(id, s, t, names)
     count(state, names, -1)
     s = unclaimed(s, t)
     local kept = flags % 2 + (has(flags, BODY_APART) and BODY_APART or 0) + (has(flags, HISTORY) and HISTORY or 0)
-    s = 'R' .. NEVER .. char(kept) .. sub(s, 19, 21) .. pack('>d', now) .. sub(NEVER, 1, 12) .. sub(s, 42, 53)
-        .. sub(NEVER, 1, 8) .. sub(s, 62)
+    s = 'R' .. NEVER .. char(kept) .. sub(s, 19, 23) .. pack('>d', now) .. sub(NEVER, 1, 12) .. sub(s, 44, 55)
+        .. sub(NEVER, 1, 8) .. sub(s, 64)
     call('HSET', JOB, id, s)
     enter(id, s, names)
     write_entries()
@@ -51,7 +51,7 @@ for i = 4, #ARGV do
             s = retry(id, s, t, names)
         elseif byte(s, 1) ~= RUNNING and not (verb == 'prune' and waits(s)) then
             forget({id}, {s})
-            finished[#finished + 1] = id
+            announce({id})
         end
         answers[#answers + 1] = state_of(s)
     end

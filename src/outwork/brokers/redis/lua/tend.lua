@@ -31,7 +31,7 @@ end
 local function rescue_one(id, s, worker)
     local t, flags = tail_of(s), byte(s, 18)
     local names = names_of(s)
-    local crashes, most = number_at('>I4', s, 34) + 1, number_at('>I4', s, 42)
+    local crashes, most = number_at('>I4', s, 36) + 1, number_at('>I4', s, 44)
     local once = has(flags, AT_MOST_ONCE)
     local message
     if once then
@@ -41,11 +41,11 @@ local function rescue_one(id, s, worker)
     else
         message = string.format('its worker died or lost the lease (%d of %d crashes allowed)', crashes, most)
     end
-    remember(id, 'WorkerDied', message, number_at('>I4', s, 30) + crashes, worker)
+    remember(id, 'WorkerDied', message, number_at('>I4', s, 32) + crashes, worker)
     count('X', names, -1)
     rescued = rescued + 1
     s = unclaimed(s, t)
-    s = 'R' .. NEVER .. char(with(with(flags, CRASHED), HISTORY)) .. sub(s, 19, 33) .. pack('>I4', crashes) .. sub(s, 38)
+    s = 'R' .. NEVER .. char(with(with(flags, CRASHED), HISTORY)) .. sub(s, 19, 35) .. pack('>I4', crashes) .. sub(s, 40)
     if once or crashes > most then
         buried = buried + 1
         count('F', names, 1)
@@ -109,7 +109,7 @@ for k, s in ipairs(fetch(JOB, late)) do
     local names = names_of(s)
     withdraw(id, s, names)
     remember(id, 'Expired', 'it waited longer than its `expires` allows',
-        number_at('>I4', s, 30) + number_at('>I4', s, 34), '')
+        number_at('>I4', s, 32) + number_at('>I4', s, 36), '')
     s = unclaimed(s, t)
     count('F', names, 1)
     save(id, finish(id, sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19), 'F', keep_failed))
@@ -119,10 +119,11 @@ write_endings()
 
 -- ---- prune ----
 
-local pruned = 0
-for _, member in ipairs(call('ZRANGEBYSCORE', ENDED, '-inf', exact(now), 'LIMIT', 0, prune_batch)) do
-    local old, records = {}, {}
-    local ids = ids_in(member)
+local pruned, looked = 0, 0
+while looked < prune_batch do
+    local member = call('ZRANGEBYSCORE', ENDED, '-inf', exact(now), 'LIMIT', 0, 1)[1]
+    if not member then break end
+    local ids, old, records = ids_in(member), {}, {}
     for k, s in ipairs(fetch(JOB, ids)) do
         -- It may be gone, have been retried by hand, and have ended a second time.
         if s and byte(s, 1) ~= RUNNING and not waits(s) and number_at('>d', s, 2) <= now then
@@ -132,11 +133,7 @@ for _, member in ipairs(call('ZRANGEBYSCORE', ENDED, '-inf', exact(now), 'LIMIT'
     end
     forget(old, records)
     call('ZREM', ENDED, member)
-    pruned = pruned + #old
-    if pruned >= prune_batch then
-        more = true
-        break
-    end
+    pruned, looked = pruned + #old, looked + #ids
 end
 write_tally()
 
@@ -145,5 +142,5 @@ for _, field in ipairs(call('HKEYS', COUNTS)) do
     if byte(field, 1) == READY_NOW then touched[queue_of(sub(field, 2))] = true end
 end
 ring_for_entries()
-more = more or rescued >= batch or #late >= batch
+more = more or rescued >= batch or #late >= batch or looked >= prune_batch
 return {rescued, buried, #late, pruned, more and 1 or 0}

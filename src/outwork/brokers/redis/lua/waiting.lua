@@ -32,17 +32,17 @@ local function enter(id, s, names)
     if byte(s, 1) == READY_NOW then
         local ready = entries.ready
         ready[#ready + 1] = '0'
-        ready[#ready + 1] = queue .. '\0' .. sub(s, 21, 29) .. id
+        ready[#ready + 1] = queue .. '\0' .. sub(s, 23, 31) .. id
         touched[queue] = true
     else
-        local later, member = entries.later, queue .. '\0' .. sub(s, 22, 29) .. id
+        local later, member = entries.later, queue .. '\0' .. sub(s, 24, 31) .. id
         later[#later + 1] = '0'
         later[#later + 1] = member
         if not earliest[queue] or member < earliest[queue] then earliest[queue] = member end
     end
     if has(byte(s, 18), EXPIRES) then
         local expiry = entries.expiry
-        expiry[#expiry + 1] = exact(math.max(number_at('>d', s, 54), number_at('>d', s, 22)))
+        expiry[#expiry + 1] = exact(math.max(number_at('>d', s, 56), number_at('>d', s, 24)))
         expiry[#expiry + 1] = id
     end
     count(sub(s, 1, 1), names, 1)
@@ -59,9 +59,9 @@ end
 local function withdraw(id, s, names)
     local start = queue_of(names) .. '\0'
     if byte(s, 1) == READY_NOW then
-        call('ZREM', READY, start .. sub(s, 21, 29) .. id)
+        call('ZREM', READY, start .. sub(s, 23, 31) .. id)
     else
-        call('ZREM', LATER, start .. sub(s, 22, 29) .. id)
+        call('ZREM', LATER, start .. sub(s, 24, 31) .. id)
     end
     if has(byte(s, 18), EXPIRES) then call('ZREM', EXPIRY, id) end
     count(sub(s, 1, 1), names, -1)

@@ -1,0 +1,277 @@
+"""MySQL and MariaDB as the broker sees them: an enqueue is one message; a sleeping worker is woken by KILL QUERY."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, Final
+
+import pymysql  # type: ignore[import-untyped]
+
+from outwork.brokers.sql import mysql_session as session_module
+from outwork.brokers.sql.connections import Role
+from outwork.brokers.sql.dialect import Bell, Statement
+from outwork.brokers.sql.migrate import Step, todo
+from outwork.brokers.sql.mysql_session import MySQLTransaction, Session, moment
+from outwork.brokers.sql.mysql_statements import SQL, among, insertion
+from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
+from outwork.brokers.sql.server_moves import ServerTransaction
+from outwork.brokers.sql.server_statements import statements
+from outwork.errors import OutworkError, SchemaError
+from outwork.ids import new_claim_id
+from outwork.job import Job
+
+logger = logging.getLogger("outwork")
+
+AT_ONCE: Final = 1000
+AT_ONCE_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of jobs in one message: written as text they take twice as many, and 16 MB is the least a server takes."""
+PATIENCE: Final = 30.0
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks of a sleeper: jobs of a transaction that is not ours arrive without a ring."""
+RESULT_POLL: Final = (0.005, 0.25)
+
+
+class MySQLServer(ServerDatabase[Session]):
+    """Our tables in one database of a server."""
+
+    dialect: ClassVar[str] = "mysql"
+    errors: ClassVar[type[Exception]] = pymysql.MySQLError
+
+    def __init__(
+        self,
+        url: str,
+        address: Mapping[str, Any],
+        *,
+        prefix: str,
+        migrate: bool,
+        listen: bool,
+        offset: Callable[[], float],
+    ) -> None:
+        super().__init__(url, prefix, migrate, offset)
+        self._address = address
+        self._listen = listen
+        self._sql = statements(SQL, prefix)
+        self._warned = False
+
+    # ---- sessions ---------------------------------------------------------------------------------------------------
+
+    def _connect(self, role: Role) -> Session:
+        session = session_module.connect(self._address, PATIENCE)
+        [(lax, packet)] = session.rows("SELECT @@innodb_flush_log_at_trx_commit, @@max_allowed_packet")
+        self.largest = min(type(self).largest, int(packet) // 2 - 65_536)
+        if lax != 1 and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s: innodb_flush_log_at_trx_commit is %s, so the server may lose jobs that it has accepted when its "
+                "machine stops. Set it to 1",
+                self.url,
+                lax,
+            )
+        return session
+
+    def _disconnect(self, session: Session) -> None:
+        session.close()
+
+    def _usable(self, session: Session) -> bool:
+        return session.usable
+
+    def _begin(self, session: Session) -> ServerTransaction:
+        session.broken = True  # until it ends: whoever is interrupted in it leaves it to be closed
+        return MySQLTransaction(session, self._sql, moment(session, self.offset(), "START TRANSACTION"))
+
+    def _commit(self, session: Session) -> None:
+        session.run("COMMIT")
+        session.broken = False
+
+    def _rollback(self, session: Session) -> None:
+        try:
+            session.run("ROLLBACK")
+            session.broken = False
+        except pymysql.MySQLError:
+            session.close()  # it is of no use, and the server rolls back what is left alone
+
+    def _reading(self, session: Session) -> ServerTransaction:
+        return MySQLTransaction(session, self._sql, moment(session, self.offset()))
+
+    def _fault(self, error: Exception) -> Fault:
+        return session_module.fault(error)
+
+    def explained(self, error: Exception) -> OutworkError:
+        return session_module.explained(error, self.url)
+
+    # ---- enqueue ----------------------------------------------------------------------------------------------------
+
+    def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        for some in portions(jobs):
+            # A token for each try: what an earlier one has written has its place, too.
+            self.patiently(Role.ACCEPT, lambda session, some=some: self._accept(session, some))  # type: ignore[misc]
+
+    def _accept(self, session: Session, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        texts = insertion(self._sql, self.prefix, jobs, new_claim_id(), self.offset())
+        session.broken = True
+        try:
+            found = session.together(
+                [("START TRANSACTION", ()), *texts, ("COMMIT", ()), ("SELECT IS_USED_LOCK(%s)", [self._lock()])]
+            )
+            session.broken = False
+        except pymysql.MySQLError:
+            self._rollback(session)
+            raise
+        self.told(lambda: self._wake(session, found[0]))
+
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        return [
+            statement
+            for some in portions(jobs)
+            for statement in insertion(self._sql, self.prefix, some, new_claim_id(), self.offset())
+        ]
+
+    # ---- bells ------------------------------------------------------------------------------------------------------
+
+    def _lock(self) -> str:
+        """The lock of the one who sleeps in front. A lock knows whose it is, leaves nothing behind when its session
+        ends, and writes nothing."""
+        return f"outwork {self.identity()[:16]} ready"
+
+    def _announce(self, session: Session, tx: ServerTransaction) -> None:
+        if tx.ready or tx.scheduled:
+            self._wake(session, session.rows("SELECT IS_USED_LOCK(%s)", [self._lock()])[0][0])
+
+    def _wake(self, session: Session, sleeper: int | None) -> None:
+        if sleeper is not None:
+            with suppress(pymysql.err.OperationalError):  # it is gone, or another user's: then it looks by itself
+                session.run(f"KILL QUERY {int(sleeper)}")
+
+    def bell(self, role: Role) -> Bell:
+        if role is Role.LISTEN and self._listen:
+            return MySQLBell(self, self._lock, self._sql["doze"])
+        return PollingBell() if role is Role.LISTEN else PollingBell(*RESULT_POLL)
+
+    # ---- the schema -------------------------------------------------------------------------------------------------
+
+    def _meta(self, session: Session) -> dict[str, str]:
+        try:
+            return dict(session.rows(f"SELECT name, value FROM {self.prefix}meta"))
+        except pymysql.err.ProgrammingError as error:
+            if session_module.code_of(error) != 1146:
+                raise
+            return {}
+
+    def _migrate(self, session: Session, to: int | None) -> list[Step]:
+        """Under a lock of the server's: MySQL's DDL commits by itself."""
+        name = f"outwork migrate {self.prefix}"[:64]
+        [(locked,)] = session.rows("SELECT GET_LOCK(%s, 25)", [name])
+        if not locked:
+            raise SchemaError(f"{self.url}: somebody else has been migrating for 25 s. Look, and try again")
+        try:
+            missing = todo(self.steps(), int(self._meta(session).get("version", 0)), self.url, to)
+            for step in missing:
+                for statement in step.statements:
+                    session.run(statement)
+        finally:
+            session.rows("SELECT RELEASE_LOCK(%s)", [name])
+        return missing
+
+
+class MySQLBell(Bell):
+    """The first sleeper of all sits in `SELECT SLEEP`, where KILL QUERY wakes it; the others wait for its place."""
+
+    def __init__(self, server: MySQLServer, lock: Callable[[], str], doze: str) -> None:
+        self._server = server
+        self._lock = lock
+        self._doze = doze
+        self._rung = False
+        self._closed = False
+        self._in_use = threading.Lock()
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+
+    def mark(self) -> None:
+        with self._in_use:
+            if self._closed:
+                return
+            with self._server.lend(Role.LISTEN) as session:
+                if not session.doorman:
+                    session.doorman = session.rows("SELECT GET_LOCK(%s, 0)", [self._lock()]) == [(1,)]
+
+    def wait(self, seconds: float, queues: Collection[str] = ()) -> None:
+        pause = min(seconds, LOOK_EVERY * random.uniform(0.75, 1.0))
+        with self._in_use:
+            if self._closed or self._rung:
+                return
+            with self._server.lend(Role.LISTEN) as session:
+                if session.doorman:
+                    session.begin(self._doze.replace("{ids}", among([*queues])), [pause, *queues])
+                else:
+                    session.begin("SELECT GET_LOCK(%s, %s)", [self._lock(), pause])
+                if self._asleep(session, pause + 1.0):
+                    session.close()  # told to end: the statement dies with its connection
+                    return
+                session.finish()
+                if session.doorman:
+                    session.rows("SELECT RELEASE_LOCK(%s)", [self._lock()])
+                    session.doorman = False
+                else:  # it has the place now, if the answer came early; it looks first
+                    session.doorman = session.rows("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [self._lock()]) == [
+                        (1,)
+                    ]
+
+    def _asleep(self, session: Session, seconds: float) -> bool:
+        """Wait for the answer; True if there is none, because somebody rang."""
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        poll.register(session.fileno(), select.POLLIN)
+        deadline = time.monotonic() + seconds
+        while not self._rung and not self._closed:
+            left = deadline - time.monotonic()
+            if left <= 0 or any(handle != self._read_end for handle, _ in poll.poll(left * 1000)):
+                return False
+        return True
+
+    def ring(self) -> None:
+        self._rung = True
+        if not self._closed:
+            self._nudge()
+
+    def _nudge(self) -> None:
+        with suppress(BlockingIOError):  # full of earlier ones: whoever waits is awake
+            os.write(self._write_end, b"!")
+
+    def rung(self) -> bool:
+        with self._in_use:
+            if self._closed:
+                return False
+            with suppress(BlockingIOError):
+                os.read(self._read_end, 4096)
+            rung, self._rung = self._rung, False
+            return rung
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._nudge()
+        with self._in_use:  # whoever waits has left
+            os.close(self._read_end)
+            os.close(self._write_end)
+
+
+def portions(jobs: Sequence[tuple[Job, bytes]]) -> list[list[tuple[Job, bytes]]]:
+    """The jobs in pieces that one message may carry."""
+    found: list[list[tuple[Job, bytes]]] = []
+    size = AT_ONCE_BYTES
+    for job, body in jobs:
+        size += len(body)
+        if size > AT_ONCE_BYTES or len(found[-1]) >= AT_ONCE:
+            found.append([])
+            size = len(body)
+        found[-1].append((job, body))
+    return found

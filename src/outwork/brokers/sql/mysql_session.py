@@ -1,0 +1,206 @@
+"""A MySQL or MariaDB connection in our dress: its settings, its clock, its sleep, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import pymysql  # type: ignore[import-untyped]
+from pymysql.constants import CLIENT, COMMAND  # type: ignore[import-untyped]
+
+from outwork.brokers.base import Presence
+from outwork.brokers.sql.mysql_statements import NOW, among
+from outwork.brokers.sql.server import Fault, shortened
+from outwork.brokers.sql.server_moves import ServerTransaction, packed
+from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, MissingDriver, OutworkError, SchemaError
+from outwork.job import Moment
+
+OLDEST: Final = {"MySQL": (8, 0), "MariaDB": (10, 6)}
+"""The first ones with SKIP LOCKED."""
+SETTINGS: Final = (
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION innodb_lock_wait_timeout = 5, SESSION sql_mode = 'TRADITIONAL'",
+)
+
+AGAIN: Final = frozenset({1205, 1213, 1020, 1317})
+LOST: Final = frozenset(
+    {0, 1040, 1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031}
+)
+REFUSED: Final = frozenset({1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1370, 1698, 2059, 2061})
+FULL: Final = frozenset({1021, 1041, 1114, 1037, 3675})
+MISSING: Final = frozenset({1054, 1146})
+
+
+class Session:
+    """One connection. `doorman` while it holds the lock by which it is found and woken."""
+
+    def __init__(self, connection: pymysql.Connection[Any]) -> None:
+        self.connection = connection
+        self._driver: Any = connection  # for what it has no public word for: to send now and read later
+        self.doorman = False
+        self.broken = False
+        self.largest = 0
+
+    @property
+    def usable(self) -> bool:
+        return self.connection.open and not self.broken
+
+    def close(self) -> None:
+        if self.connection.open:
+            try:
+                self.connection.close()
+            except pymysql.MySQLError:
+                self._driver._force_close()  # the line is dead: nobody is there to say good-bye to
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return list(cursor.fetchall())
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        with self.connection.cursor() as cursor:
+            return int(cursor.execute(sql, parameters or None))
+
+    def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(sql, rows)
+
+    def together(self, statements: Sequence[tuple[str, Sequence[object]]]) -> tuple[Any, ...]:
+        """Several statements in one message; the row that the last one yields."""
+        with self.connection.cursor() as cursor:
+            texts = [cursor.mogrify(sql, parameters or None) for sql, parameters in statements]
+            cursor.execute("; ".join(texts))
+            while cursor.nextset():
+                pass
+            found: tuple[Any, ...] | None = cursor.fetchone()
+            return found or ()
+
+    # ---- sleeping ---------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return int(self._driver._sock.fileno())
+
+    def begin(self, sql: str, parameters: Sequence[object]) -> None:
+        """Send a statement without waiting for its answer."""
+        with self.connection.cursor() as cursor:
+            text = cursor.mogrify(sql, parameters)
+        self.broken = True  # until the answer is read, nothing else may be said
+        self._driver._execute_command(COMMAND.COM_QUERY, text)
+
+    def finish(self) -> None:
+        """Read the answer of a statement that was sent."""
+        try:
+            self._driver._read_query_result()
+        except pymysql.MySQLError as error:
+            if error.args[0] != 1317:  # it was woken
+                raise
+        self.broken = False
+
+
+class MySQLTransaction(ServerTransaction):
+    """On a session that is inside a transaction, or for single statements."""
+
+    def __init__(self, session: Session, sql: Mapping[str, str], now: Moment) -> None:
+        super().__init__(sql, now)
+        self._session = session
+
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._session.rows(sql, parameters)
+
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        return self._session.run(sql, parameters)
+
+    def _many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        self._session.many(sql, rows)
+
+    def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
+        return among(list(values)), [*values]
+
+    def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
+        return f"({' UNION ALL '.join(['SELECT %s AS queue'] * len(queues))})", [*queues]
+
+    def be_present(self, presence: Presence) -> None:
+        self._run(self._sql["be_present"], [presence.worker, self.now.wall, presence.ttl, packed(presence)])
+
+    def _kinds(self) -> list[tuple[str, str, str]]:
+        return [(queue, task, state) for queue, task, state in self._rows(self._sql["kinds"])]
+
+
+def connect(address: Mapping[str, Any], patience: float | None) -> Session:
+    """Open a connection; `patience`: seconds to wait for an answer. Raises pymysql.MySQLError, BrokerRefused,
+    MissingDriver."""
+    try:
+        connection = pymysql.connect(
+            charset="utf8mb4",
+            collation="utf8mb4_bin",
+            autocommit=True,
+            client_flag=CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS,
+            read_timeout=patience,
+            write_timeout=patience,
+            **address,
+        )
+    except RuntimeError as error:  # MySQL 8 asks for a package that reads its keys
+        raise MissingDriver(f"mysql:// needs more than PyMySQL here ({error}):  pip install cryptography") from error
+    session = Session(connection)
+    try:
+        refuse_old(str(connection.get_server_info()))
+        for statement in SETTINGS:
+            session.run(statement)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def refuse_old(info: str) -> None:
+    """Raise BrokerRefused for a server that is too old, by how it announces itself (`5.5.5-10.11.6-MariaDB`)."""
+    kind = "MariaDB" if "mariadb" in info.lower() else "MySQL"
+    found = re.search(r"(\d+)\.(\d+)\.\d+", info.removeprefix("5.5.5-"))
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < OLDEST[kind]:
+        needed = ".".join(map(str, OLDEST[kind]))
+        raise BrokerRefused(f"{kind} {info} is too old: version {needed} or newer is needed")
+
+
+def moment(session: Session, offset: float, *before: str) -> Moment:
+    """The server's clock, read after these statements in the same message."""
+    [wall] = session.together([*((sql, ()) for sql in before), (NOW, ())])
+    return Moment(float(wall) + offset, float(wall) + offset)
+
+
+# ---- what went wrong ------------------------------------------------------------------------------------------------
+
+
+def code_of(error: Exception) -> int:
+    code = error.args[0] if error.args else 0
+    return code if isinstance(code, int) else 0
+
+
+def fault(error: Exception) -> Fault:
+    code = code_of(error)
+    if code in AGAIN:
+        return Fault.AGAIN
+    if code in LOST or (2000 <= code < 3000 and code not in REFUSED):
+        return Fault.LOST
+    return Fault.FINAL
+
+
+def explained(error: Exception, url: str) -> OutworkError:
+    code = code_of(error)
+    said = shortened(error.args[1] if len(error.args) > 1 else error)
+    if code in REFUSED:
+        return BrokerRefused(f"{url}: {said} ({code}). Check the URL's user, password and database, and their rights")
+    if code in MISSING:
+        return SchemaError(f"{url}: {said}. The tables are not as this release needs them:  outwork migrate")
+    if code in FULL:
+        return BrokerFull(f"{url} has no room: {said}. Free some; nothing has to be restarted here")
+    if code in (1040, 1203, 1226):
+        return BrokerUnavailable(f"{url} takes no more connections ({said}). Raise max_connections")
+    if code in (1290, 1792, 1836):
+        return BrokerUnavailable(f"{url} is read-only ({said}): a replica, or a failover is under way")
+    if code in (1205, 1213):
+        return BrokerUnavailable(f"{url}: rows were locked for too long ({said})")
+    if fault(error) is Fault.LOST:
+        return BrokerUnavailable(f"{url} cannot be reached: {said}. Is it running, and is the address right?")
+    return BrokerUnavailable(f"{url}: {said} ({code})")

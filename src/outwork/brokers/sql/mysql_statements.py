@@ -1,0 +1,78 @@
+"""The SQL that is MySQL's and MariaDB's own, by name; `{p}` is the prefix of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from outwork.brokers.sql.dialect import Statement
+from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
+from outwork.job import Job
+
+NOW: Final = "SELECT UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6"
+"""In seconds, and without the session's time zone, which has an hour twice in autumn."""
+SET_NOW: Final = "SET @outwork_now = UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6 + %s"
+COLUMNS: Final = "id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body, token"
+
+SQL: Final = {
+    "place_ready": """
+        INSERT INTO {p}ready (queue, solo, turn, due, id, task, expires_at)
+        SELECT queue, at_most_once, -priority, due, id, task, expires_at FROM {p}job
+        WHERE id {ids} AND token = %s AND due <= @outwork_now""",
+    "place_scheduled": """
+        INSERT INTO {p}scheduled (queue, due, id, task)
+        SELECT queue, due, id, task FROM {p}job WHERE id {ids} AND token = %s AND due > @outwork_now""",
+    "unready": f"DELETE r FROM {{p}}job j STRAIGHT_JOIN {{p}}ready r ON {PLACE} WHERE j.id {{ids}}",
+    "unscheduled": f"DELETE s FROM {{p}}job j STRAIGHT_JOIN {{p}}scheduled s ON {APPOINTMENT} WHERE j.id {{ids}}",
+    "ready_queues": "SELECT DISTINCT queue FROM {p}ready",
+    "scheduled_queues": "SELECT DISTINCT queue FROM {p}scheduled",
+    "kinds": "SELECT DISTINCT queue, task, state FROM {p}ended",
+    "be_present": """
+        INSERT INTO {p}worker VALUES (%s, %s, %s, %s)
+        ON DUPLICATE KEY UPDATE seen_at = VALUES(seen_at), ttl = VALUES(ttl), presence = VALUES(presence)""",
+    # One statement that looks and sleeps: who enqueues after the look finds it asleep.
+    "doze": """
+        SELECT SLEEP(%s) FROM (SELECT 1 AS one) o WHERE NOT EXISTS (
+            SELECT 1 FROM {p}ready WHERE queue {ids} AND (expires_at IS NULL OR expires_at > @outwork_now))""",
+}
+
+
+def among(values: Sequence[str]) -> str:
+    """The end of a condition: is one of so many."""
+    return f"IN ({', '.join(['%s'] * len(values))})"
+
+
+def insertion(
+    sql: dict[str, str], prefix: str, jobs: Sequence[tuple[Job, bytes]], token: str, offset: float
+) -> list[Statement]:
+    """The statements that add these jobs and give places to those that were not there."""
+    rows: list[str] = []
+    values: list[object] = []
+    for job, body in jobs:
+        values += [job.id, job.task, job.queue, job.priority]
+        starts: Sequence[object] = []
+        if job.delay is not None:
+            due, starts = "@outwork_now + %s", [job.delay]
+        elif job.due is not None:
+            due, starts = "%s", [job.due]
+        else:
+            due = "@outwork_now"
+        values += [*starts, job.max_crashes, job.at_most_once]
+        expires = "NULL"
+        if job.expires is not None:
+            expires = f"greatest({due}, @outwork_now) + %s"
+            values += [*starts, job.expires]
+        values += [body, token]
+        rows.append(f"(%s, %s, %s, %s, {due}, @outwork_now, %s, %s, {expires}, %s, %s)")
+    ids = [job.id for job, _ in jobs]
+    found = [
+        Statement(SET_NOW, [offset]),
+        Statement(
+            f"INSERT INTO {prefix}job ({COLUMNS}) VALUES {', '.join(rows)} ON DUPLICATE KEY UPDATE id = {prefix}job.id",
+            values,
+        ),
+    ]
+    some_later = any(job.due is not None or job.delay is not None for job, _ in jobs)
+    for name in ("place_ready", "place_scheduled") if some_later else ("place_ready",):
+        found.append(Statement(sql[name].replace("{ids}", among(ids)), [*ids, token]))
+    return found

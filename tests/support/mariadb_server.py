@@ -1,0 +1,163 @@
+"""A private MariaDB (or MySQL) server for tests, in a directory of its own; as `mysql` where the tests are root."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pymysql  # type: ignore[import-untyped]
+import pytest
+
+from support.redis_server import free_port
+from support.waiting import until
+
+DEADLINE: Final = 60.0
+TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker")
+PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+SERVER: Final = shutil.which("mariadbd", path=PATH)
+INSTALL: Final = shutil.which("mariadb-install-db", path=PATH)
+
+
+def need_mariadb() -> None:
+    """Skip where there is no server to start; a failure where there has to be one."""
+    if SERVER is None or INSTALL is None:
+        reason = "mariadbd is not installed"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+class MariaDBServer:
+    """A server of our own; it starts at once. `settings` as on its command line."""
+
+    def __init__(self, **settings: str) -> None:
+        need_mariadb()
+        self.folder = Path(tempfile.mkdtemp(prefix="outwork-mariadb-"))
+        self.port = free_port()
+        self._settings = settings
+        self._user = "mysql" if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._user:
+            shutil.chown(self.folder, self._user, self._user)
+        done = subprocess.run(
+            [
+                str(INSTALL),
+                "--no-defaults",
+                f"--datadir={self.folder}/data",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                *([f"--user={self._user}"] if self._user else []),
+            ],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        self.start()
+        self.ask("CREATE USER tester@'%' IDENTIFIED BY ''", user="root", database=None)
+        self.ask("GRANT ALL ON jobs.* TO tester@'%'", user="root", database=None)
+        self.ask("CREATE DATABASE jobs", user="root", database=None)
+
+    def start(self) -> None:
+        options = {
+            "datadir": f"{self.folder}/data",
+            "port": str(self.port),
+            "bind_address": "127.0.0.1",
+            "socket": f"{self.folder}/server.sock",
+            "pid_file": f"{self.folder}/server.pid",
+            "innodb_buffer_pool_size": "256M",
+            "innodb_log_file_size": "512M",
+            "max_connections": "200",
+            "skip_name_resolve": "1",
+            **self._settings,
+        }
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(SERVER), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())],
+                user=self._user,
+                group=self._user,
+                extra_groups=[] if self._user else None,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until(self._answers, f"the server in {self.folder} answers:\n{self.log()}", seconds=DEADLINE)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        if not (self.folder / "server.sock").exists():
+            return False
+        try:
+            self.ask("SELECT 1", user="root", database=None)
+        except pymysql.OperationalError:
+            return False
+        return True
+
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    def url(self, database: str = "jobs", *, port: int | None = None, **options: str) -> str:
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"mysql://tester@127.0.0.1:{port or self.port}/{database}{'?' + query if query else ''}"
+
+    def connect(self, user: str = "tester", database: str | None = "jobs", **options: Any) -> pymysql.Connection[Any]:
+        """A plain connection; the caller closes it. For root by the socket."""
+        where: dict[str, Any] = {"host": "127.0.0.1", "port": self.port}
+        if user == "root":
+            where = {"unix_socket": f"{self.folder}/server.sock"}
+        return pymysql.connect(user=user, database=database, autocommit=True, charset="utf8mb4", **where, **options)
+
+    def ask(
+        self, sql: str, parameters: Any = None, *, user: str = "tester", database: str | None = "jobs"
+    ) -> list[tuple[Any, ...]]:
+        """One statement on a connection of its own."""
+        with closing(self.connect(user, database)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+
+    def empty(self, prefix: str = "outwork_") -> None:
+        """Forget all jobs, if there are tables."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            if cursor.execute("SHOW TABLES LIKE %s", [f"{prefix}job"]):
+                for table in TABLES:
+                    cursor.execute(f"DELETE FROM {prefix}{table}")
+
+    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """SIGKILL: at once, with recovery at the next start; SIGTERM: tidily."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            process.wait(DEADLINE)
+
+    def clean_up(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def shared_mariadb() -> MariaDBServer:
+    """The server that the tests of this process share."""
+    server = MariaDBServer()
+    atexit.register(server.clean_up)
+    return server
+
+
+@contextmanager
+def own_mariadb(**settings: str) -> Iterator[MariaDBServer]:
+    """A server for one test."""
+    server = MariaDBServer(**settings)
+    try:
+        yield server
+    finally:
+        server.clean_up()
