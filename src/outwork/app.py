@@ -195,6 +195,7 @@ class Outwork(Registry):
         self._held = True
 
     def release_worker(self) -> None:
+        """Let the next `start_worker` start one."""
         self._held = False
 
     def stop_worker(self) -> None:

@@ -35,6 +35,7 @@ def environ(tmp_path: Path, ledger: Ledger, gate: Path) -> dict[str, str]:
     return clean | {
         "PYTHONPATH": f"{TESTS}:{tmp_path}",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
         "OUTWORK_BROKER_URL": f"sqlite:///{tmp_path}/tasks.db?embedded=true&lease=6",
         "GATE": str(gate),
         VARIABLE: str(ledger.path),

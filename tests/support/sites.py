@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGABRT, SIGKILL, SIGTERM, Signals
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -96,6 +96,9 @@ class Site:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
+            for pid in [*below, self.pid]:
+                send(pid, SIGABRT)  # it says what it is doing
+            self.process.wait(PATIENCE)
             raise AssertionError(f"the server did not end within {seconds:g} s:\n{self.text()}") from None
         until(lambda: not any(map(exists, below)), "the end of all processes", seconds=seconds)
         return code
