@@ -143,6 +143,10 @@ class Attempt:
         if reason is not None:
             error = reason.with_traceback(error.__traceback__)
         if isinstance(error, Snooze):
+            if self.job.at_most_once:
+                return self._dead(
+                    RuntimeError("it snoozed, but a task that is delivered at most once is not started twice")
+                )
             try:
                 return self.again(seconds_of(error.for_), self.claimed.errors, counted=False)
             except ValueError as wrong:

@@ -47,7 +47,9 @@ class Retry(Struct, frozen=True, kw_only=True):
             except ValueError as error:
                 raise DeclarationError(f"Retry({name}={value!r}): {error}") from None
         for name, kinds in (("on", self.on), ("give_up_on", self.give_up_on)):
-            if not isinstance(kinds, tuple) or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            if not isinstance(kinds, tuple) or not all(
+                isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+            ):
                 raise DeclarationError(f"Retry({name}={kinds!r}): a tuple of exception classes is needed")
 
 

@@ -134,28 +134,45 @@ class Keeper:
 
 
 class LifeLock:
-    """A locked file: while this process lives, nobody else gets the lock. A forked child does not inherit it."""
+    """A locked file: while this process lives, nobody else gets the lock. A forked child does not inherit it.
+
+    `path` is "" where no such file can be had; a death is then noticed by the lease.
+    """
 
     def __init__(self, worker: str) -> None:
-        folder = Path(tempfile.gettempdir()) / f"outwork-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self.path = folder / f"{worker}.lock"
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path = ""
+        self._file = -1
         self._pid = os.getpid()
-        os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        try:
+            path = _own_folder() / f"{worker}.lock"
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            logger.warning("no lock file for this worker (%s): its death would be noticed after a lease only", error)
+            self._close()
+            return
+        self.path = str(path)
+        os.register_at_fork(after_in_child=self._close)
 
     def release(self) -> None:
         """Remove the file, then let the lock go."""
         if self._file >= 0 and self._pid == os.getpid():
-            self.path.unlink(missing_ok=True)
+            Path(self.path).unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _own_folder() -> Path:
+    """A folder for this user's lock files. Raises OSError, also when somebody else made it first."""
+    folder = Path(tempfile.gettempdir()) / f"outwork-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
+    return folder
 
 
 def is_dead(path: Path) -> bool:

@@ -80,6 +80,8 @@ class Supervisor:
                 self._loop(reader)
             finally:
                 signal.set_wakeup_fd(-1)
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)  # one more would only spoil the exit code
                 if changes is not None:
                     changes.close()
         return self._code

@@ -384,7 +384,8 @@ class Worker:
 
     def _give_up(self, attempt: Attempt) -> None:
         """A task that was stopped takes no notice: settle it, and let the process end when its other jobs have."""
-        if not (self._threads.abandon(attempt) or self._loop.abandon(attempt)):
+        on_loop = self._loop.abandon(attempt)
+        if not (on_loop or self._threads.abandon(attempt)):
             return
         reason = attempt.stop_reason
         outcome = attempt.failed(
@@ -396,6 +397,7 @@ class Worker:
         logger.error(text, attempt.job.task, attempt.job.id, end)
         if not self.plan.embedded:
             self._recycle = self._stopping = True
+            self._told = self._told or on_loop  # a blocked loop ends nobody's job: they have the grace period
         self.bell.ring()
 
     # ---- what the keeper asks and tells -----------------------------------------------------------------------------
@@ -408,7 +410,7 @@ class Worker:
             worker=self.id,
             host=host_name(),
             pid=os.getpid(),
-            lock=str(self._life.path),
+            lock=self._life.path,
             queues=self._appetite.queues,
             concurrency=self.plan.concurrency,
             started_at=self._started_at,
