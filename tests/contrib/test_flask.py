@@ -57,6 +57,12 @@ def job_state(site: Site, job_id: str) -> str:
     return get(site, f"/job/{job_id}").text
 
 
+def ended(site: Site, job_id: str) -> str:
+    """The state of a job once it has ended."""
+    until(lambda: job_state(site, job_id) not in ("READY", "RUNNING"), f"the end of job {job_id}")
+    return job_state(site, job_id)
+
+
 # ---- rows C1 to C6: an identity server -------------------------------------------------------------------------------
 
 
@@ -100,7 +106,7 @@ def test_row_C2_the_url_picks_the_broker(url: str) -> None:
 
 def test_row_C2_an_unknown_scheme_stops_the_application_before_its_first_request(identity: Place) -> None:
     configure(identity, 'BROKER_URL = "http://localhost"')
-    said = identity.run("contrib.identity", "worker", code=2)
+    said = identity.ends(2, "contrib.identity", "worker")
     assert "no broker for the scheme 'http'" in said
     assert re.search(r"Known schemes: .*redis, .*sqlite", said)
     assert "Traceback" not in said
@@ -152,8 +158,7 @@ def mails_are_sent(identity: Place) -> None:
     assert job_state(site, jobs["ada"]) == "READY"
     worker = identity.worker("contrib.identity", "worker")
     for to, job_id in jobs.items():
-        until(lambda job_id=job_id: job_state(site, job_id).startswith("SUCC"), f"the mail to {to}")
-        assert job_state(site, job_id) == f"SUCCESSFUL sso.example.org: {to}"
+        assert ended(site, job_id) == f"SUCCESSFUL sso.example.org: {to}"
     assert identity.ledger.keys("S") == {"ada": 1, "flaky": 2, "bob": 1}
     assert worker.stop() == 0
     assert site.stop() == 0
@@ -187,7 +192,7 @@ def test_row_C4_a_missing_driver_names_its_extra(identity: Place, driver: str, u
         pytest.skip(f"no broker of this release for {url}")
     identity.write(f"{driver}.py", f"raise ModuleNotFoundError('no {driver}', name='{driver}')")
     configure(identity, f'BROKER_URL = "{url}"')
-    said = identity.run("contrib.identity", "worker", code=2)
+    said = identity.ends(2, "contrib.identity", "worker")
     assert f"pip install 'outwork[{extra}]'" in said
     assert extra in (metadata("outwork").get_all("Provides-Extra") or [])
 
@@ -218,7 +223,7 @@ def test_row_C5_the_processes_that_the_configuration_says(identity: Place) -> No
 
 
 def test_row_C5_a_configuration_that_is_missing(identity: Place) -> None:
-    said = identity.run("contrib.identity", "worker", code=2)
+    said = identity.ends(2, "contrib.identity", "worker")
     assert "OW132 no broker is configured" in said
 
 
@@ -242,8 +247,7 @@ def test_row_C6_inside_the_web_server(identity: Place, broker: str) -> None:
     site = identity.gunicorn("contrib.identity:create_app()", "-w", "1", "--preload")
     jobs = {to: post(site, "/mail", to=to).text for to in ("ada", "bob", "flaky")}
     for to, job_id in jobs.items():
-        until(lambda job_id=job_id: job_state(site, job_id) not in ("READY", "RUNNING"), f"the mail to {to}")
-        assert job_state(site, job_id) == f"SUCCESSFUL sso.example.org: {to}"
+        assert ended(site, job_id) == f"SUCCESSFUL sso.example.org: {to}"
     assert site.stop() == 0
 
 
@@ -489,7 +493,7 @@ def test_an_application_without_the_extension(place: Place) -> None:
         "from flask import Flask\nfrom outwork.contrib.flask import worker_command\napp = Flask('bare')\n"
         "app.cli.add_command(worker_command)\n",
     )
-    assert "OW103 the application 'bare' has no Outwork" in place.run("flask", "--app", "bare", "worker", code=2)
+    assert "OW103 the application 'bare' has no Outwork" in place.ends(2, "flask", "--app", "bare", "worker")
 
 
 def test_a_factory_without_a_name(place: Place) -> None:
@@ -500,12 +504,12 @@ def test_a_factory_without_a_name(place: Place) -> None:
         "def create():\n    app = Flask('a')\n    Outwork(app)\n    return app\n"
         "cli = FlaskGroup(create_app=lambda: create())\ncli.add_command(worker_command)\ncli()\n",
     )
-    assert "set FLASK_APP=module:function" in place.run("anonymous", "worker", code=2)
+    assert "set FLASK_APP=module:function" in place.ends(2, "anonymous", "worker")
 
 
 def test_without_flask(place: Place) -> None:
     place.write("program.py", "import sys\nsys.modules['flask'] = None\nimport outwork.contrib.flask\n")
-    assert "pip install flask" in place.run("program", code=1)
+    assert "pip install flask" in place.ends(1, "program")
 
 
 QUART = """

@@ -42,8 +42,12 @@ class Place:
         path.write_text(text)
         return path
 
-    def run(self, *words: str, code: int = 0, **environ: str) -> str:
-        """`python -m WORDS` to its end; what it said, both ways."""
+    def run(self, *words: str, **environ: str) -> str:
+        """`python -m WORDS` to its good end; what it said, both ways."""
+        return self.ends(0, *words, **environ)
+
+    def ends(self, code: int, /, *words: str, **environ: str) -> str:
+        """`python -m WORDS` to an end with this exit code; what it said, both ways."""
         done = subprocess.run(
             [sys.executable, "-m", *words],
             cwd=self.folder,

@@ -46,10 +46,11 @@ FACTORIES: Final = ("create_app", "make_app")
 class WebApplication(Protocol):
     """What is needed of a Flask, and of a Quart."""
 
-    name: str
     import_name: str
     extensions: dict[str, Any]
 
+    @property
+    def name(self) -> str: ...
     @property
     def config(self) -> MutableMapping[str, Any]: ...
     @property
