@@ -11,6 +11,7 @@ from outwork.errors import (
     TryAgain,
 )
 from outwork.job import State
+from outwork.providers import provided
 from outwork.result import TaskError, TaskResult, TaskResultStatus
 from outwork.retry import Retry
 from outwork.task import AsyncTask, Call, Task
@@ -18,6 +19,7 @@ from outwork.task import AsyncTask, Call, Task
 __version__ = "0.1.0"
 
 task = default_app.task
+provide = default_app.provide
 configure = default_app.configure
 enqueue_many = default_app.enqueue_many
 aenqueue_many = default_app.aenqueue_many
@@ -48,5 +50,7 @@ __all__ = [
     "default_app",
     "enqueue_many",
     "get_result",
+    "provide",
+    "provided",
     "task",
 ]

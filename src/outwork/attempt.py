@@ -45,14 +45,28 @@ Tasks = Mapping[str, Task[Any, Any]]
 class Attempt:
     """One try at a job: what is called, with what, and how its end is judged."""
 
-    __slots__ = ("args", "claimed", "claimed_at", "context", "job", "kwargs", "started_at", "stop_reason", "task")
+    __slots__ = (
+        "args",
+        "claimed",
+        "claimed_at",
+        "context",
+        "hooked",
+        "job",
+        "kwargs",
+        "started_at",
+        "stop_reason",
+        "task",
+    )
 
     def __init__(self, claimed: Claimed, job: Job, task: Task[Any, Any], worker: str) -> None:
         self.claimed = claimed
         self.job = job
         self.task = task
         self.context = TaskContext(job, claimed, worker)
-        self.args, self.kwargs = task.payload.decode(job.args)
+        payload = task.payload
+        self.args, self.kwargs = payload.decode(job.args)
+        self.hooked = task.hooks.touches_runs or bool(payload.provisions)
+        """Whether anything stands around the call."""
         if task.options.takes_context:
             self.args = (self.context, *self.args)
         self.claimed_at = 0.0
@@ -72,7 +86,7 @@ class Attempt:
 
     def _run(self) -> Outcome:
         running.set(self.context)
-        if self.task.hooks.touches_runs:
+        if self.hooked:
             return self._run_hooked()
         try:
             value = self.task.fn(*self.args, **self.kwargs)
@@ -87,7 +101,7 @@ class Attempt:
     async def arun(self) -> Outcome:
         """Await the task on this event loop; in an asyncio Task of its own, which has a context of its own."""
         running.set(self.context)
-        if self.task.hooks.touches_runs:
+        if self.hooked:
             return await self._arun_hooked()
         try:
             value = await self.task.fn(*self.args, **self.kwargs)
@@ -102,8 +116,9 @@ class Attempt:
 
                 return asyncio.run(self._arun_hooked())
             self._tell_start()
-            with self.task.hooks.around(self.context):
-                value = self.task.fn(*self.args, **self.kwargs)
+            task, provisions = self.task, self.task.payload.provisions
+            with task.hooks.around(self.context), task.app.providers.opened(provisions, self.context) as given:
+                value = task.fn(*self.args, **self.kwargs, **given)
         except BaseException as error:  # noqa: BLE001 - as above
             return self.failed(error)
         return self._told(self.returned(value))
@@ -111,8 +126,10 @@ class Attempt:
     async def _arun_hooked(self) -> Outcome:
         try:
             self._tell_start()
-            async with self.task.hooks.aaround(self.context):
-                value = await self.task.fn(*self.args, **self.kwargs)
+            task, provisions = self.task, self.task.payload.provisions
+            providers = task.app.providers
+            async with task.hooks.aaround(self.context), providers.aopened(provisions, self.context) as given:
+                value = await task.fn(*self.args, **self.kwargs, **given)
         except BaseException as error:  # noqa: BLE001 - as above
             return self.failed(error)
         return self._told(self.returned(value))

@@ -11,13 +11,13 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from types import GenericAlias
-from typing import Any, Final, NoReturn, Union, get_type_hints
+from typing import Any, Final, NoReturn, TypeAlias, Union, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -31,8 +31,11 @@ from outwork.errors import (
     Undecodable,
     WrongArguments,
 )
+from outwork.providers import Provided, Provision
 
 MAX_PAYLOAD: Final = 1_048_576
+
+Plan: TypeAlias = Callable[[Sequence[inspect.Parameter], Mapping[str, Any]], tuple[Provision, ...]]
 
 _POSITIONAL = inspect.Parameter.POSITIONAL_ONLY
 _PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -69,18 +72,23 @@ _encode = msgspec.json.Encoder(enc_hook=_to_json).encode
 class Payload:
     """How the arguments and the result of one function travel. Made once for a task, its hints resolved at first use.
 
-    `skip` is how many leading parameters are not the caller's (1 for a task that takes its context).
+    `skip` is how many leading parameters are not the caller's (1 for a task that takes its context); `plan` says which
+    of the others are provided where the job runs: these are no part of the payload.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, skip: int = 0) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, skip: int = 0, plan: Plan | None = None) -> None:
         self.name = name
         whole = inspect.signature(function)
         parameters = list(whole.parameters.values())[skip:]
-        self.signature = whole.replace(parameters=parameters)
         self.hints = _resolved_hints(function, name)
+        self.provisions = plan(parameters, self.hints) if plan else ()
+        if self.provisions:
+            provided = {provision.name for provision in self.provisions}
+            parameters = [parameter for parameter in parameters if parameter.name not in provided]
+        self.signature = whole.replace(parameters=parameters)
         self._parameters = parameters
         self._plain = all(p.kind in (_PLAIN, _KEYWORD) for p in parameters)
-        self._positional = all(p.kind is _PLAIN for p in parameters)
+        self._positional = all(p.kind is _PLAIN for p in parameters) and not self.provisions
         self._loose = frozenset(p.name for p in parameters if self._hint(p) is Any)
         try:
             self._struct = self._make_struct()
@@ -129,7 +137,7 @@ class Payload:
     def _spread(self, read: Struct) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        by_position = True
+        by_position = not self.provisions  # which may stand between the others
         for parameter in self._parameters:
             value = getattr(read, parameter.name)
             if value is UNSET:
@@ -286,11 +294,16 @@ def _resolved_hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
         lost: list[str] = []
     inner = inspect.unwrap(function)
     scope = getattr(inner, "__globals__", {})
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     for parameter, hint in inspect.get_annotations(inner).items():
+        if isinstance(defaults.get(parameter), Provided):
+            continue  # not the payload's
         try:
             hints[parameter] = get_type_hints(_Holder(parameter, hint), globalns=scope, include_extras=True)[parameter]
         except Exception:  # noqa: BLE001 - named in the warning
             lost.append(parameter)
+    if not lost:
+        return hints
     warnings.warn(
         f"{name}: the type hints of {', '.join(lost)} cannot be resolved at run time, so these take only what JSON "
         "gives back unchanged. Import the type outside `if TYPE_CHECKING:`",

@@ -9,6 +9,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 from outwork.errors import DuplicateTask
 from outwork.hooks import Hooks
 from outwork.job import DEFAULT_QUEUE
+from outwork.providers import Providers
 from outwork.retry import Retry
 from outwork.task import (
     UNSET,
@@ -27,6 +28,7 @@ from outwork.task import (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Registry(Application):
@@ -34,6 +36,7 @@ class Registry(Application):
 
     def __init__(self) -> None:
         self.hooks = Hooks()
+        self.providers = Providers()
         self._tasks: dict[str, Task[Any, Any]] = {}
 
     @overload
@@ -123,6 +126,17 @@ class Registry(Application):
             return self._register(make_task(self, fn, name, options))
 
         return declare if fn is None else declare(fn)
+
+    def provide(self, key: Any, provider: F) -> F:
+        """Give tasks what `provider` makes, where they run: to parameters with the default `provided()` whose type is
+        `key`, or whose name it is; without a default, name or type are enough.
+
+        Call it where tasks are declared, so that who enqueues and every worker know of it. Raises DeclarationError.
+        """
+        self.providers.add(key, provider)
+        for task in self._tasks.values():
+            task.forget_payload()
+        return provider
 
     def _register(self, task: Task[Any, Any]) -> Task[Any, Any]:
         known = self._tasks.get(task.name)

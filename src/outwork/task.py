@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import Raw, Struct
@@ -21,6 +21,7 @@ from outwork.hooks import Hooks
 from outwork.ids import new_job_id
 from outwork.job import DEFAULT_QUEUE, PRIORITY_MAX, PRIORITY_MIN, WIRE_VERSION, Job
 from outwork.payload import Payload
+from outwork.providers import Providers
 from outwork.result import TaskResult
 from outwork.retry import NEVER, Retry
 
@@ -58,6 +59,7 @@ class Application(Protocol):
     """What a task needs of the application it belongs to."""
 
     hooks: Hooks
+    providers: Providers
 
     @property
     def max_payload(self) -> int: ...
@@ -92,6 +94,14 @@ class Call(Generic[R]):
             max_crashes=options.max_crashes,
             at_most_once=options.delivery == "at_most_once",
         )
+
+    def enqueue(self) -> TaskResult[R]:
+        """Put a job of this call in the broker, as `task.enqueue(...)` does."""
+        return self.task.app.enqueue(self)
+
+    async def aenqueue(self) -> TaskResult[R]:
+        """As `enqueue`, without blocking the event loop."""
+        return await self.task.app.aenqueue(self)
 
     def __repr__(self) -> str:
         return f"<Call {self.task.name}>"
@@ -183,8 +193,18 @@ class Task(Generic[P, R]):
     def payload(self) -> Payload:
         """How its arguments and result travel; made at first use, when all its hints can be resolved."""
         if not self._made:
-            self._made.append(Payload(self.fn, self.name, skip=int(self.options.takes_context)))
+            plan = partial(self._app.providers.plan, self.name, is_async=self.is_async)
+            self._made.append(Payload(self.fn, self.name, skip=int(self.options.takes_context), plan=plan))
         return self._made[0]
+
+    def forget_payload(self) -> None:
+        """Make it anew at the next use: what is provided has changed."""
+        self._made.clear()
+
+    @property
+    def app(self) -> Application:
+        """The application it belongs to."""
+        return self._app
 
     @property
     def signature(self) -> inspect.Signature:

@@ -36,7 +36,19 @@ PURE_MODULES: Final = {
 """What a pure room may use of the world: nothing with a clock, I/O, chance or threads."""
 
 JOB: Final = {"job", "errors"}
-DECLARED: Final = {*JOB, "context", "durations", "events", "hooks", "ids", "payload", "result", "retry", "task"}
+DECLARED: Final = {
+    *JOB,
+    "context",
+    "durations",
+    "events",
+    "hooks",
+    "ids",
+    "payload",
+    "providers",
+    "result",
+    "retry",
+    "task",
+}
 CALLED: Final = {*DECLARED, "attempt", "codec", "contract"}
 APPLICATION: Final = {*CALLED, "app", "settings", "loading", "public"}
 
@@ -46,7 +58,8 @@ KNOWS: Final[dict[str, set[str]]] = {
     "durations": set(),
     "errors": {"job"},
     "codec": JOB,
-    "payload": JOB,
+    "providers": {*JOB, "context"},
+    "payload": {*JOB, "context", "providers"},
     "retry": {"durations", "errors"},
     "context": {*JOB, "contract"},
     "events": {"job"},
