@@ -80,7 +80,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "public": {*DECLARED, "app"},
     "worker": APPLICATION | {"durations"},
     "cli": APPLICATION | {"worker", "durations"},
-    "contrib": APPLICATION | {"brokers", "cli", "worker"},
+    "contrib": APPLICATION | {"brokers", "brokers.sql", "cli", "worker"},  # Django's own connection joins the SQL broker
     "testing": {*CALLED, "app", "brokers.memory", "public"},
 }
 """For each room, the other rooms it may import from."""
@@ -109,6 +109,9 @@ DRIVERS: Final = {
     "pika": {"brokers.rabbitmq"},
     "watchfiles": {"worker"},
     "click": {"cli", "contrib", "worker"},  # the worker: for the progress bar of a drain
+    "asgiref": {"contrib"},
+    "django": {"contrib"},
+    "django_tasks": {"contrib"},
     "flask": {"contrib"},
     "quart": {"contrib"},
     "fastapi": {"contrib"},

@@ -1,0 +1,392 @@
+"""The backends for Django's `TASKS` setting: one that takes any broker, and thin names for the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+from msgspec import Raw
+from msgspec.structs import replace
+
+from outwork import codec
+from outwork.app import Outwork
+from outwork.brokers.base import Broker, Capabilities, Store
+from outwork.contrib.django.application import Application, application_of
+from outwork.contrib.django.compat import (
+    BaseTaskBackend,
+    InvalidTask,
+    Task,
+    TaskResult,
+    TaskResultDoesNotExist,
+    task_enqueued,
+)
+from outwork.contrib.django.results import BACKEND, change, new_result, result_of, take
+from outwork.contrib.django.tasks import OutworkTask, check_options, check_types
+from outwork.durations import seconds_of
+from outwork.errors import EnqueueError, OutworkError, SettingsError, Undecodable
+from outwork.job import WIRE_VERSION, Job, Record
+from outwork.task import Call
+
+if TYPE_CHECKING:
+    from outwork.contrib.django.database.joined import JoinedBroker
+
+DAYS_KEPT: Final = 14 * 86_400.0
+"""How many seconds a finished job is kept, the successful ones too: what the neighbours' prune commands have."""
+
+OPTIONS: Final = frozenset(
+    {"broker_url", "broker", "enqueue_on_commit", "keep", "keep_failed", "max_payload", "database"}
+)
+
+
+class MadeCall(Call[Any]):
+    """A call whose job exists already: its id is known before it is sent."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, call: Call[Any], alias: str) -> None:
+        super().__init__(call.task, call.args)
+        made = call.job()
+        self._made = made if alias == "default" else replace(made, carried={BACKEND: alias})
+
+    def job(self) -> Job:
+        return self._made
+
+
+class OutworkBackend(BaseTaskBackend):
+    """Any broker: `OPTIONS={"broker_url": "redis://localhost"}`. Further options:
+
+    - broker: the class of another package's broker, as "module:Class"
+    - enqueue_on_commit: False sends at once; True (the default, where jobs run elsewhere) when the caller's transaction
+      is committed, so that nothing is sent from a block that is rolled back
+    - database: the alias whose transaction is meant; "default" if not given
+    - keep, keep_failed: how long finished jobs are kept ("14d"; seconds; a timedelta)
+    - max_payload: how many bytes the arguments may take
+    """
+
+    task_class = OutworkTask
+    broker_url: ClassVar[str] = ""
+    broker: ClassVar[str] = ""
+
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._params = {**params, "OPTIONS": dict(self.options), "QUEUES": sorted(self.queues)}
+
+    # ---- the application and its broker -----------------------------------------------------------------------------
+
+    @cached_property
+    def app(self) -> Application:
+        """The application of this alias: its tasks, its broker, its hooks. Shared by all threads."""
+        return application_of(self.alias, type(self), self._params, self._make_app)
+
+    def _make_app(self) -> Application:
+        app = Application(self.alias, type(self), max_payload=self.options.get("max_payload"))
+        app.configure({"framework": "Django", **self.settings_of_app()})
+        return app
+
+    def settings_of_app(self) -> dict[str, object]:
+        """The settings of the application, by their dotted keys. Raises SettingsError."""
+        options: dict[str, Any] = self.options
+        return {
+            "broker_url": options.get("broker_url", self.broker_url) or "immediate:",
+            "broker": options.get("broker", self.broker),
+            "retention.results": self._seconds("keep"),
+            "retention.failed": self._seconds("keep_failed"),
+        }
+
+    def _seconds(self, option: str) -> float:
+        try:
+            return seconds_of(self.options.get(option, DAYS_KEPT))
+        except ValueError as error:
+            raise SettingsError(f"TASKS[{self.alias!r}]: OPTIONS[{option!r}]: {error}") from error
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the broker can do, asked of one that is not used: the application's own is opened later, because a
+        command line may still change its settings."""
+        return self._look()[0]
+
+    @cached_property
+    def runs_in(self) -> str:
+        return self._look()[1]
+
+    def _look(self) -> tuple[Capabilities, str]:
+        try:
+            broker = self.probe()
+        except OutworkError:  # the system checks say it, and whoever enqueues; importing a task must not fail of it
+            return Capabilities(), "elsewhere"
+        try:
+            return broker.capabilities, broker.runs_in
+        finally:
+            broker.close()
+
+    def probe(self) -> Broker:
+        """A broker as the settings say, not connected. Raises SettingsError, InvalidURL, MissingDriver."""
+        app = Outwork()
+        app.configure(self.settings_of_app())
+        return app.broker
+
+    @property
+    def supports_defer(self) -> bool:
+        return self.capabilities.defer
+
+    @property
+    def supports_async_task(self) -> bool:
+        return True
+
+    @property
+    def supports_priority(self) -> bool:
+        return self.runs_in == "caller" or self.capabilities.priority_levels > 1
+
+    @property
+    def supports_get_result(self) -> bool:
+        """From any process. Of a broker in memory the results are known in its own process only."""
+        return self.capabilities.results and self.capabilities.shared
+
+    # ---- tasks ------------------------------------------------------------------------------------------------------
+
+    def validate_task(self, task: Task) -> None:
+        check_types(task)
+        super().validate_task(task)
+        check_options(task)
+
+    def declare(self, task: Task) -> None:
+        """Know a task, so that a worker in this process can run it."""
+        self.app.declare(task)
+
+    # ---- enqueueing -------------------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
+        """Refuse, or put a job in the broker, now or with the caller's transaction.
+
+        Raises InvalidTask; TypeError and ValueError for arguments that cannot be sent; BrokerUnavailable.
+        """
+        self.validate_task(task)
+        call = self._call(task, args, kwargs)
+        result = new_result(task, call.job(), self.alias)
+        if self.runs_in == "caller":
+            return self._run_here(call, result)
+        if self.runs_in == "nowhere":
+            return self._record(call, result)
+        if self._waits_for_commit():
+            transaction.on_commit(lambda: self._send(call, result), using=self.transaction_of)
+        else:
+            self._send(call, result)
+        return result
+
+    def _call(self, task: Task, args: Any, kwargs: Any) -> MadeCall:
+        declared = self.app.declare(task)
+        try:
+            changed = declared.using(
+                queue_name=task.queue_name, priority=int(task.priority), run_after=_aware(task.run_after)
+            )
+        except EnqueueError as error:
+            raise InvalidTask(str(error)) from error
+        return MadeCall(changed.bind(*args, **kwargs), self.alias)
+
+    def _send(self, call: MadeCall, result: TaskResult) -> None:
+        self.app.enqueue(call)
+        change(result, enqueued_at=timezone.now())
+        task_enqueued.send(sender=type(self), task_result=result)
+
+    def _record(self, call: MadeCall, result: TaskResult) -> TaskResult:
+        self.app.enqueue(call)
+        change(result, enqueued_at=timezone.now())
+        self.app.recorded.append(result)
+        task_enqueued.send(sender=type(self), task_result=result)
+        return deepcopy(result)
+
+    def _run_here(self, call: MadeCall, result: TaskResult) -> TaskResult:
+        change(result, enqueued_at=timezone.now())
+        task_enqueued.send(sender=type(self), task_result=result)
+        self.app.expect(result)
+        try:
+            done = self.app.enqueue(call)
+        finally:
+            self.app.forget(result.id)
+        record = self.app.look_up(done.id)
+        if record is not None:
+            before = result.enqueued_at
+            take(result, result_of(result.task, record, self.alias))
+            change(result, enqueued_at=before)
+        if result.errors and result.errors[-1].exception_class_path == "builtins.KeyboardInterrupt":
+            raise KeyboardInterrupt
+        return result
+
+    # ---- transactions -----------------------------------------------------------------------------------------------
+
+    @property
+    def transaction_of(self) -> str:
+        """The alias of the database whose commit is waited for."""
+        return str(self.options.get("database") or DEFAULT_DB_ALIAS)
+
+    def _waits_for_commit(self) -> bool:
+        if not self.options.get("enqueue_on_commit", True):
+            return False
+        return bool(transaction.get_connection(self.transaction_of).in_atomic_block)
+
+    # ---- results ----------------------------------------------------------------------------------------------------
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Raises TaskResultDoesNotExist, also for a job that was enqueued through another backend."""
+        if self.runs_in == "nowhere":
+            for result in self.app.recorded:
+                if result.id == result_id:
+                    return result
+            raise TaskResultDoesNotExist(result_id)
+        record = self._look_up(str(result_id))
+        if record is None:
+            if self.runs_in == "caller":
+                raise NotImplementedError("This backend does not support retrieving or refreshing results.")
+            raise TaskResultDoesNotExist(result_id)
+        return self.result_of(record)
+
+    def _look_up(self, result_id: str) -> Record | None:
+        store = self.store
+        if store is None:
+            raise NotImplementedError("This backend does not support retrieving or refreshing results.")
+        [record] = store.get([result_id])
+        return record
+
+    @property
+    def store(self) -> Store | None:
+        """Where jobs are looked up, None where none are kept."""
+        broker = self.app.broker
+        return broker if isinstance(broker, Store) else None
+
+    def result_of(self, record: Record) -> TaskResult:
+        """A record as Django's TaskResult. Raises TaskResultDoesNotExist for a job of another backend."""
+        try:
+            job = codec.decode_job(record.body)
+        except Undecodable:
+            job = Job(v=WIRE_VERSION, id=record.id, task=record.task, args=Raw(b"{}"))
+        alias = (job.carried or {}).get(BACKEND, self.alias)
+        if alias != self.alias:
+            raise TaskResultDoesNotExist(f"{record.id} belongs to the task backend {alias!r}, not to {self.alias!r}")
+        known: Any = self.app.tasks.get(record.task)
+        return result_of(_unknown_task(record.task) if known is None else known.django, record, self.alias)
+
+    # ---- checks -----------------------------------------------------------------------------------------------------
+
+    def check(self, **kwargs: Any) -> Iterable[Any]:
+        from outwork.contrib.django.checks import check_backend
+
+        yield from super().check(**kwargs)
+        yield from check_backend(self)
+
+    def close(self) -> None:
+        """Close the broker's connections; using the backend again opens them again."""
+        self.app.close()
+
+
+class ImmediateBackend(OutworkBackend):
+    """Tasks run in the caller, before `enqueue` returns."""
+
+    broker_url = "immediate:"
+
+
+class DummyBackend(OutworkBackend):
+    """Nothing runs: `results` lists what was enqueued, `clear()` forgets it. For tests."""
+
+    broker_url = "dummy:"
+
+    @property
+    def results(self) -> list[TaskResult]:
+        return self.app.recorded
+
+    def clear(self) -> None:
+        self.app.recorded.clear()
+
+
+class ThreadPoolBackend(OutworkBackend):
+    """Tasks run on threads of the web process. Those that wait when it ends are lost."""
+
+    broker_url = "thread:"
+
+
+class ProcessPoolBackend(OutworkBackend):
+    """Tasks run in child processes of the web process. Those that wait when it ends are lost."""
+
+    broker_url = "process:"
+
+
+class RedisBackend(OutworkBackend):
+    """Redis or Valkey: `OPTIONS={"broker_url": "redis://localhost:6379/0"}`, which is also what it is without."""
+
+    broker_url = "redis://localhost:6379/0"
+
+
+class RabbitMQBackend(OutworkBackend):
+    """RabbitMQ: `OPTIONS={"broker_url": "amqp://guest:guest@localhost/"}`, which is also what it is without."""
+
+    broker_url = "amqp://localhost"
+
+
+class DatabaseBackend(OutworkBackend):
+    """The application's own database: `OPTIONS={"database": "jobs"}` names it, otherwise Django's routers do.
+
+    The job's row belongs to the caller's transaction. If that is one of another database, it is written when that one
+    is committed.
+    """
+
+    broker = "outwork.contrib.django.database:DatabaseBroker"
+
+    def settings_of_app(self) -> dict[str, object]:
+        if "broker_url" in self.options or "broker" in self.options:
+            raise SettingsError(
+                f"TASKS[{self.alias!r}]: DatabaseBackend takes its database from OPTIONS['database'], and no "
+                "broker_url. For another place use outwork.contrib.django.OutworkBackend"
+            )
+        return {**super().settings_of_app(), "broker_url": f"django:{self.options.get('database') or ''}"}
+
+    @cached_property
+    def database(self) -> str:
+        """The alias of the database that holds the jobs."""
+        from outwork.contrib.django.database import database_of
+
+        return database_of(self.options.get("database"))
+
+    def _waits_for_commit(self) -> bool:
+        return super()._waits_for_commit() and not transaction.get_connection(self.database).in_atomic_block
+
+    @property
+    def transaction_of(self) -> str:
+        return DEFAULT_DB_ALIAS
+
+    @property
+    def store(self) -> Store:
+        """The jobs as Django's own connection sees them, those of an open transaction included."""
+        return self.joined
+
+    @property
+    def joined(self) -> JoinedBroker:
+        """The broker on Django's connection of this thread."""
+        from outwork.contrib.django.database import DatabaseBroker
+
+        broker = self.app.broker
+        assert isinstance(broker, DatabaseBroker)
+        return broker.joined
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return timezone.make_aware(moment) if moment is not None and timezone.is_naive(moment) else moment
+
+
+def _unknown_task(path: str) -> Task:
+    """Stands for a task that is no longer in the code, so that its results can still be looked at."""
+    module, _, name = path.rpartition(".")
+
+    def gone(*args: Any, **kwargs: Any) -> Any:
+        raise ImproperlyConfigured(f"the task {path} is no longer in the code")
+
+    gone.__module__, gone.__qualname__, gone.__name__ = module, name, name
+    task: Task = object.__new__(OutworkTask)
+    defaults = {name: field.default for name, field in OutworkTask.__dataclass_fields__.items()}
+    for name, value in {**defaults, "func": gone}.items():
+        object.__setattr__(task, name, value)
+    return task

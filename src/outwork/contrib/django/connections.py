@@ -1,0 +1,36 @@
+"""Django's database connections around an attempt: none that is broken or too old is used, none is left open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from outwork.context import TaskContext
+from outwork.immediate import WORKER as CALLER
+
+
+def around(context: TaskContext) -> Iterator[None]:
+    """For a `def` task, on its own thread. In the caller of `enqueue` the connections are the caller's."""
+    if context.worker_id == CALLER:
+        yield
+        return
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()
+
+
+async def aaround(context: TaskContext) -> AsyncIterator[None]:
+    """For an `async def` task: the ORM runs on the thread that `sync_to_async` gives it."""
+    if context.worker_id == CALLER:
+        yield
+        return
+    close = sync_to_async(close_old_connections, thread_sensitive=True)
+    await close()
+    try:
+        yield
+    finally:
+        await close()

@@ -1,0 +1,203 @@
+"""A database through Django's connection of the calling thread, in the terms of `outwork.brokers.sql.dialect`.
+
+Whatever happens here happens inside `transaction.atomic`: in the caller's transaction if there is one, else in one of
+its own. Django's errors are said in our words, outside of a transaction only: inside one they are the caller's
+business.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, Final, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+
+from outwork.brokers.sql.broker import SQLBroker
+from outwork.brokers.sql.connections import Role
+from outwork.brokers.sql.dialect import Bell, Database, Transaction
+from outwork.brokers.sql.migrate import Step, steps, todo
+from outwork.errors import BrokerUnavailable, SchemaError
+from outwork.job import Job, Moment, Terms
+
+T = TypeVar("T")
+
+PREFIX: Final = "outwork_"
+PATIENCE: Final = 5.0
+LONGEST_PAUSE: Final = 0.05
+
+
+def atomic(alias: str) -> AbstractContextManager[None]:
+    """The caller's transaction (a savepoint in it), or one of our own."""
+    block: Any = transaction.atomic(using=alias)
+    return block
+
+
+class JoinedDatabase(Database):
+    """The tables of ours in a database of Django's."""
+
+    dialect: ClassVar[str]
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self._identity: str | None = None
+
+    @property
+    def connection(self) -> Any:
+        """Django's wrapper, for this thread."""
+        return connections[self.alias]
+
+    @abstractmethod
+    def _transaction(self) -> Transaction:
+        """For statements on Django's connection, which is open."""
+
+    def moment(self) -> Moment:
+        """The clock of this database. SQLite has none of its own."""
+        return Moment(time.time(), time.monotonic())
+
+    # ---- transactions -----------------------------------------------------------------------------------------------
+
+    def write(self, role: Role, work: Callable[[Transaction], T]) -> T:
+        def transact() -> T:
+            with self.explaining(), atomic(self.alias), self.connection.wrap_database_errors:
+                return work(self._transaction())
+
+        return self._patiently(transact)
+
+    def read(self, role: Role, work: Callable[[Transaction], T]) -> T:
+        def look() -> T:
+            with self.explaining():
+                self.connection.ensure_connection()
+                with self.connection.wrap_database_errors:
+                    return work(self._transaction())
+
+        return self._patiently(look)
+
+    def _patiently(self, run: Callable[[], T]) -> T:
+        """Once, inside a transaction of the caller's; outside of one again, where the database was only busy."""
+        deadline = time.monotonic() + PATIENCE
+        pause = 0.001
+        while True:
+            try:
+                return run()
+            except (OperationalError, BrokerUnavailable) as error:
+                if self.connection.in_atomic_block or not self.is_busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    def is_busy(self, error: Exception) -> bool:
+        """Whether it is worth trying again."""
+        return False
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Django's error in our words, where it can be said what to do."""
+        try:
+            yield
+        except DatabaseError as error:
+            if self.lacks_table(error):
+                raise SchemaError(
+                    f"the tables of Outwork are not in the database {self.alias!r} ({_line(error)}). Create them:  "
+                    "manage.py migrate"
+                ) from error
+            if isinstance(error, OperationalError) and not self.connection.in_atomic_block:
+                raise BrokerUnavailable(f"the database {self.alias!r}: {_line(error)}") from error
+            raise
+        except InterfaceError as error:
+            raise BrokerUnavailable(f"the database {self.alias!r}: {_line(error)}") from error
+
+    @abstractmethod
+    def lacks_table(self, error: Exception) -> bool: ...
+
+    # ---- what only connections of our own can do --------------------------------------------------------------------
+
+    def bell(self, role: Role) -> Bell:
+        raise BrokerUnavailable(
+            f"nobody can wait for jobs on Django's own connection to {self.alias!r} (is it a database in memory?)"
+        )
+
+    def reserve(self, size: int) -> None:
+        """The database is the application's: it looks after its disk."""
+
+    def relieve(self) -> None:
+        """As above."""
+
+    def close(self) -> None:
+        """The connections are Django's."""
+
+    # ---- the schema -------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        return steps(self.dialect, PREFIX)
+
+    def meta(self) -> dict[str, str]:
+        """The rows of our meta table; empty if it does not exist."""
+        with self.connection.cursor() as cursor:
+            if f"{PREFIX}meta" not in self.connection.introspection.table_names(cursor):
+                return {}
+            cursor.execute(f"SELECT name, value FROM {PREFIX}meta")
+            return dict(cursor.fetchall())
+
+    def version(self) -> int:
+        return int(self.meta().get("version", 0))
+
+    def apply(self, to: int | None) -> list[Step]:
+        with atomic(self.alias):
+            missing = todo(self.steps(), self.version(), f"the database {self.alias!r}", to)
+            with self.connection.cursor() as cursor:
+                for step in missing:
+                    for statement in step.statements:
+                        cursor.execute(statement)
+        return missing
+
+    def identity(self) -> str:
+        if self._identity is None:
+            self._identity = self.meta()["id"]
+        return self._identity
+
+
+class JoinedBroker(SQLBroker):
+    """A broker on Django's connection: it accepts jobs, looks them up and steers them. Nobody waits on it."""
+
+    def __init__(self, database: JoinedDatabase, terms: Terms) -> None:
+        super().__init__(database, f"django:{database.alias}", terms)
+        self.database = database
+
+    @classmethod
+    def from_url(cls, url: str, terms: Terms | None = None) -> Any:
+        raise NotImplementedError("it is made by DatabaseBroker")
+
+    def now(self) -> float:
+        return self.database.moment().wall
+
+    def hasten(self, ids: Sequence[str]) -> int:
+        """Let scheduled jobs wait no longer. How many there were."""
+        from msgspec.structs import replace
+
+        from outwork.job import Record, State
+
+        hurried: list[str] = []
+
+        def move(record: Record, now: Moment) -> Record:
+            if record.state is not State.SCHEDULED:
+                return record
+            hurried.append(record.id)
+            return replace(record, state=State.READY, due=now.wall)
+
+        self._steer(ids, move)
+        return len(hurried)
+
+
+def accept_by_statements(database: JoinedDatabase, jobs: Sequence[tuple[Job, bytes]]) -> None:
+    """Add jobs by the statements that the dialect has for connections that are not ours."""
+    with database.explaining(), atomic(database.alias), database.connection.cursor() as cursor:
+        for statement in database.insertion(jobs):
+            cursor.execute(statement.sql, statement.parameters)
+
+
+def _line(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,103 @@
+"""SQLite: a file that belongs to the application."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from django.db import OperationalError, connections
+
+from outwork.brokers.sql.broker import SQLBroker
+from outwork.brokers.sql.connections import Role
+from outwork.brokers.sql.dialect import Bell, Statement, Transaction
+from outwork.brokers.sql.sqlite import SQLiteBroker
+from outwork.brokers.sql.sqlite_bell import SQLiteBell
+from outwork.brokers.sql.sqlite_file import FileConnection, SQLiteFile
+from outwork.brokers.sql.sqlite_moves import SQLiteTransaction
+from outwork.brokers.sql.sqlite_statements import statements
+from outwork.contrib.django.database.joined import PREFIX, JoinedBroker, JoinedDatabase
+from outwork.job import Job, Moment, Terms, admit
+
+BUSY_TIMEOUT = 10.0
+
+
+class JoinedSQLite(JoinedDatabase):
+    """Through Django's connection."""
+
+    dialect: ClassVar[str] = "sqlite"
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._sql = statements(PREFIX)
+
+    def _transaction(self) -> Transaction:
+        return SQLiteTransaction(self.connection.connection, self._sql, self.moment())
+
+    def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        def insert(tx: Transaction) -> None:
+            assert isinstance(tx, SQLiteTransaction)
+            tx.insert([admit(job, body, tx.now) for job, body in jobs])
+
+        self.write(Role.ACCEPT, insert)
+
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        raise NotImplementedError("SQLite takes them in `accept`")
+
+    def is_busy(self, error: Exception) -> bool:
+        return "locked" in str(error)
+
+    def lacks_table(self, error: Exception) -> bool:
+        return isinstance(error, OperationalError) and f"no such table: {PREFIX}" in str(error)
+
+
+class GuestFile(SQLiteFile):
+    """Connections of our own to a file that is not ours: its journal mode stays as it is."""
+
+    def _connect(self, mode: str = "rw") -> FileConnection:
+        connection = super()._connect("rw")
+        connection.execute("PRAGMA synchronous = FULL")  # NORMAL is safe in WAL mode only
+        if self._is_wal(connection):
+            connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _is_wal(self, connection: FileConnection) -> bool:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
+
+    def bell(self, role: Role) -> Bell:
+        wal = self._patiently(role, self._is_wal)
+        return SQLiteBell(self.path + ("-wal" if wal else "-journal"), lambda: self.data_version(role))
+
+
+class GuestBroker(SQLiteBroker):
+    """What the worker uses."""
+
+    def __init__(self, path: str, terms: Terms) -> None:
+        super().__init__(path, terms)
+        self._database = GuestFile(self.path, PREFIX, BUSY_TIMEOUT, self._moment)
+
+    def _moment(self) -> Moment:
+        return Moment(time.time() + self.clock_offset, time.monotonic() + self.clock_offset)
+
+
+def join(alias: str, terms: Terms) -> JoinedBroker:
+    return JoinedBroker(JoinedSQLite(alias), terms)
+
+
+def open_own(alias: str, terms: Terms) -> SQLBroker | None:
+    """None for a database in memory, which nobody else can open."""
+    path = file_of(alias)
+    return None if path is None else GuestBroker(path, terms)
+
+
+def file_of(alias: str) -> str | None:
+    wrapper: Any = connections[alias]
+    if wrapper.is_in_memory_db():
+        return None
+    name = os.fspath(wrapper.settings_dict["NAME"])
+    if str(name).startswith("file:"):
+        from urllib.parse import unquote, urlsplit
+
+        name = unquote(urlsplit(str(name)).path)
+    return os.path.abspath(str(name))

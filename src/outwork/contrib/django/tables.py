@@ -1,0 +1,77 @@
+"""The tables and who makes them: Django's migrations run our numbered files, and both migrators write the version into
+one table (`outwork_meta`), so either may come first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core import mail
+from django.db import connections, router
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
+
+from outwork.contrib.django.database import VENDORS, DatabaseBroker
+from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
+
+LABEL = "outwork"
+TABLES = ("ready", "scheduled", "running", "ended", "job", "worker")
+
+
+def broker_on(alias: str) -> JoinedBroker | None:
+    """The jobs on Django's connection; None for a database for which there is no broker."""
+    if connections[alias].vendor not in VENDORS:
+        return None
+    return DatabaseBroker(alias).joined
+
+
+class RunSchemaFiles(Operation):
+    """Bring our tables up to the numbered file `to`, as far as they are not there yet."""
+
+    reduces_to_sql = True
+    reversible = True
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__qualname__, [], {"to": self.to}
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """The models say nothing of the tables."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        alias = schema_editor.connection.alias
+        joined = broker_on(alias)
+        if joined is None or not router.allow_migrate(alias, app_label):
+            return
+        database = joined.database
+        at = 0 if schema_editor.collect_sql else database.version()
+        for step in database.steps():
+            if at < step.number <= self.to:
+                for statement in step.statements:
+                    schema_editor.execute(statement, params=None)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        alias = schema_editor.connection.alias
+        if self.to == 1 and broker_on(alias) is not None and router.allow_migrate(alias, app_label):
+            for name in (*TABLES, "meta"):
+                schema_editor.execute(f"DROP TABLE IF EXISTS {PREFIX}{name}", params=None)
+
+    def describe(self) -> str:
+        return f"Bring the tables of Outwork to version {self.to}"
+
+
+def after_migrate(*, using: str, plan: Any = None, **named: Any) -> None:
+    """Make the tables where migrations are switched off (`MIGRATION_MODULES`), and empty them where a test's `flush`
+    has emptied all others: Django flushes the tables of managed models only."""
+    if not router.allow_migrate(using, LABEL):
+        return
+    joined = broker_on(using)
+    if joined is None:
+        return
+    if MigrationLoader.migrations_module(LABEL)[0] is None:
+        joined.migrate()
+    elif plan is None and hasattr(mail, "outbox") and joined.database.version():
+        with connections[using].cursor() as cursor:
+            for name in TABLES:
+                cursor.execute(f"DELETE FROM {PREFIX}{name}")

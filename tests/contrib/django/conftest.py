@@ -1,0 +1,110 @@
+"""The project of this folder, in this process; skipped where Django (or, on 5.2, its backport) is not installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+PREFIX = "outwork.contrib.django."
+TABLES = (*(f"outwork_{name}" for name in ("ready", "scheduled", "running", "ended", "job", "worker")), "kiosk_order")
+collect_ignore_glob: list[str] = []
+
+
+def _missing() -> str | None:
+    try:
+        import django
+    except ImportError:
+        return "Django is not installed"
+    if django.VERSION < (6,):
+        try:
+            import django_tasks  # noqa: F401
+        except ImportError:
+            return "Django before 6.0 needs its backport: pip install django-tasks"
+    return None
+
+
+MISSING = _missing()
+if MISSING:
+    collect_ignore_glob.append("test_*.py")
+    if os.environ.get("CI", "").lower() == "true":
+        raise RuntimeError(MISSING)
+else:
+    sys.path.append(str(HERE))
+    _folder = tempfile.TemporaryDirectory(prefix="outwork-django-")
+    os.environ["KIOSK_FOLDER"] = _folder.name
+    os.environ["KIOSK_PRAGMAS"] = "PRAGMA synchronous=OFF"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "kiosk_project.settings"
+    import django
+
+    django.setup()
+
+
+@pytest.fixture(scope="session")
+def tables() -> None:
+    """The project's tables, in the files of this run."""
+    from django.core.management import call_command
+
+    for alias in ("default", "other"):
+        call_command("migrate", database=alias, verbosity=0)
+
+
+@pytest.fixture
+def database(tables: None) -> Iterator[None]:
+    """Empty tables, and the outer world of Django's tests."""
+    from django.core import mail
+    from django.db import connections
+    from django.test.utils import setup_test_environment, teardown_test_environment
+
+    setup_test_environment()
+    assert mail.outbox == []
+    yield
+    for alias in ("default", "other"):
+        with connections[alias].cursor() as cursor:
+            for table in TABLES:
+                cursor.execute(f"DELETE FROM {table}")
+    teardown_test_environment()
+    connections.close_all()
+
+
+@pytest.fixture
+def choose(database: None) -> Iterator[Callable[..., Any]]:
+    """Choose the backend of this test by its class' name (or path); the backend object is returned."""
+    from django.test import override_settings
+    from kiosk.api import task_backends
+
+    chosen: list[Any] = []
+
+    def use(
+        backend: str, queues: list[str] | None = None, others: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        path = backend if "." in backend else PREFIX + backend
+        tasks = {"default": {"BACKEND": path, "QUEUES": queues or [], "OPTIONS": options}, **(others or {})}
+        override = override_settings(TASKS=tasks)
+        override.enable()
+        chosen.append(override)
+        return task_backends["default"]
+
+    yield use
+    for override in reversed(chosen):
+        override.disable()
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The environment of another process with this project, its files in a folder of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OUTWORK_", "KIOSK_"))}
+    return clean | {
+        "KIOSK_FOLDER": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "kiosk_project.settings",
+        "PYTHONPATH": str(HERE),
+        "PYTHONWARNINGS": "error",
+        "KIOSK_TASKS": json.dumps({"default": {"BACKEND": PREFIX + "DatabaseBackend", "QUEUES": []}}),
+    }
