@@ -33,9 +33,9 @@ class TestRedis(BrokerConformance):
 
     def plant_garbage(self, broker: Broker, job_id: str, body: bytes) -> None:
         packed = self.server.ask("HGET", "{outwork}:job", job_id)
-        start = 65 + int.from_bytes(packed[18:20])
-        end = start + int.from_bytes(packed[61:65])
-        garbled = packed[:61] + len(body).to_bytes(4) + packed[65:start] + body + packed[end:]
+        start = 63 + int.from_bytes(packed[18:20])
+        end = start + int.from_bytes(packed[20:22])
+        garbled = packed[:20] + len(body).to_bytes(2) + packed[22:start] + body + packed[end:]
         self.server.ask("HSET", "{outwork}:job", job_id, garbled)
 
     def refused_job(self) -> Job:

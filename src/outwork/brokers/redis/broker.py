@@ -121,7 +121,7 @@ class RedisBroker(Broker, Store):
         run = self._here().server.run
         terms = self.terms
         answers = b""
-        # More than a thousand outcomes, or 32 MB of them, are or a job named twice: several steps, of which the last claims.
+        # A thousand outcomes and more, 32 MB of them, or a job named twice: several scripts, of which the last claims.
         packed = [records.settle_arguments(outcome) for outcome in outcomes]
         *early, last = _apart(packed) or [[]]
         rest = (terms.lease, terms.keep, terms.keep_failed)

@@ -28,7 +28,7 @@ INLINE: Final = 1024
 
 _front = Struct(">cddBHHBdIIIIdd")
 _tail = Struct(">dBH")
-_head = Struct(">BHHBI")
+_head = Struct(">BHBI")
 _timing = Struct(">Bddd")
 _counters = Struct(">III")
 _moment = Struct(">d")
@@ -45,10 +45,9 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
     """What `enqueue.lua` takes for a job: id, head, timing, body. Raises EnqueueError."""
     try:
         body = codec.encode_job(job)
-        flags = (
-            AT_MOST_ONCE * job.at_most_once + EXPIRES * (job.expires is not None) + BODY_APART * (len(body) > INLINE)
-        )
-        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags, 0 if apart else len(body))
+        expires, apart = job.expires is not None, len(body) > INLINE
+        flags = AT_MOST_ONCE * job.at_most_once + EXPIRES * expires + BODY_APART * apart
+        head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags)
     except EnqueueError:
         raise
     except (TypeError, ValueError) as error:  # a lone surrogate in a text, say
@@ -60,7 +59,7 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
 
 
 @lru_cache(1024)
-def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int, length: int) -> bytes:
+def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int) -> bytes:
     names = f"{queue}\0{task}".encode()
     if "\0" in queue or not queue:
         raise InvalidOption(f"the queue {queue!r} has no name that Redis can hold: leave out the NUL character")
@@ -68,7 +67,7 @@ def _head_of(queue: str, task: str, priority: int, max_crashes: int, flags: int,
         raise InvalidOption(f"the names of queue and task have {len(names)} bytes; at most {NAMES_LIMIT} are possible")
     if not (PRIORITY_MIN <= priority <= PRIORITY_MAX and 0 <= max_crashes < 2**32):
         raise InvalidOption(f"priority {priority} or max_crashes {max_crashes} is out of range")
-    return _head.pack(flags, len(names), length, 100 - priority, max_crashes) + names
+    return _head.pack(flags, len(names), 100 - priority, max_crashes) + names
 
 
 # ---- settle ---------------------------------------------------------------------------------------------------------

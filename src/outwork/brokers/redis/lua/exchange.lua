@@ -79,7 +79,7 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
     local ids = {}
     for i = first, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
     call('HDEL', HELD, '')
-    local i = first
+    local i, p = first, 0
     for k, s in ipairs(fetch(JOB, ids)) do
         local how, text, answer = hows[ARGV[i + 1]] or read_how(ARGV[i + 1]), ARGV[i + 2], 'S'
         i = i + 3
@@ -105,8 +105,8 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
                             s = ending.front .. char(with(byte(s, 18), RESULT_APART)) .. sub(s, 19)
                         end
                     end
-                    put[#put + 1] = id
-                    put[#put + 1] = s
+                    put[p + 1], put[p + 2] = id, s
+                    p = p + 2
                 end
             end
         end
@@ -121,9 +121,6 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
     end
     many('HSET', JOB, put)
     many('HSET', RESULT, results)
-    for i = 1, #failures, 2 do
-        if failures[i + 1] == '' then call('HDEL', ERRORS, failures[i]) end
-    end
     many('HSET', ERRORS, failures)
     write_entries()
     write_endings()
