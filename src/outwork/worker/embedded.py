@@ -29,6 +29,8 @@ from outwork.worker.worker import Worker
 logger = logging.getLogger("outwork.worker")
 
 DRAIN_SECONDS: Final = 5.0
+GOODBYE_SECONDS: Final = 4.0
+"""How long it may take then to give the rest back; what is not by then is taken for crashed."""
 RELOADED: Final = ("WERKZEUG_RUN_MAIN", "RUN_MAIN")
 """What Werkzeug's and Django's reloaders put into the environment of the process that serves."""
 
@@ -79,7 +81,7 @@ class EmbeddedWorker:
             while self._jobs_in_memory(State.READY, State.RUNNING) and monotonic() < until:
                 self._thread.join(0.01)
         self.worker.stop(hurry=monotonic() >= until or (broker.capabilities.durable and is_reloaded()))
-        self._thread.join(3 * DRAIN_SECONDS)
+        self._thread.join(max(0.0, until - monotonic()) + GOODBYE_SECONDS)
         lost = 0 if broker.capabilities.durable else self._jobs_in_memory(State.READY, State.SCHEDULED, State.RUNNING)
         if lost:
             logger.warning("%d jobs of %s end with this process, which kept them in its memory", lost, broker.url)
