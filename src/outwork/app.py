@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from outwork import codec
 from outwork.brokers import open_broker
@@ -83,6 +83,16 @@ class Outwork(Registry):
         self._origins: Mapping[str, str] = {}
         self._broker = broker if isinstance(broker, Broker) else None
         self._stand_in: Broker | None = None
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object] | None) -> Self:
+        """An application configured by what its own configuration says: settings with tables, or a `[worker]` table
+        alone, whose `type` is "thread" (also without any), "subprocess" or "redis". Raises SettingsError."""
+        from outwork.forms import of_application
+
+        app = cls()
+        app.configure({**of_application(mapping), "framework": "mapping"})
+        return app
 
     @cached_property
     def _flusher(self) -> Flusher:
