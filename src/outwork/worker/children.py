@@ -130,7 +130,7 @@ class _Servant:
             return self._run(attempt)
         except Exception as error:  # noqa: BLE001 - a child that cannot be started or read fails the attempt
             self.end()
-            return attempt.failed(error)
+            return attempt.failed(error.with_traceback(None))  # where in our code is of no help
         finally:
             with self._guard:
                 self.attempt = None
