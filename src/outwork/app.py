@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -25,6 +25,7 @@ from outwork.errors import (
 )
 from outwork.immediate import arun_here, run_here
 from outwork.job import Job, Record, State
+from outwork.joining import JoinsTransactions, is_asynchronous, joined_connection, joining
 from outwork.registry import Registry
 from outwork.result import TaskResult
 from outwork.settings import Settings, load
@@ -250,6 +251,9 @@ class Outwork(Registry):
 
     def enqueue(self, call: Call[R], /) -> TaskResult[R]:
         """Put one job in the broker; what `task.enqueue` calls."""
+        if call.task.connection is not None:
+            [result] = self.enqueue_many([call])
+            return result
         broker = self._admit(call.task)
         job = call.job()
         if self.hooks.touches_jobs:
@@ -269,6 +273,9 @@ class Outwork(Registry):
 
     async def aenqueue(self, call: Call[R], /) -> TaskResult[R]:
         """As `enqueue`, without blocking the event loop."""
+        if call.task.connection is not None:
+            [result] = await self.aenqueue_many([call])
+            return result
         broker = self._admit(call.task)
         job = call.job()
         if self.hooks.touches_jobs:
@@ -284,25 +291,61 @@ class Outwork(Registry):
             self.start_worker()
         return self._result(call, job)
 
-    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
+    def enqueue_many(self, calls: Iterable[Call[R]], *, connection: object | None = None) -> list[TaskResult[R]]:
         """Put many jobs in the broker, a round trip for each 1,000; each such batch is written whole.
 
+        `connection`: write all of them by this connection, in its transaction; what it raises is raised here.
         Raises PartlyEnqueued, which carries what was accepted, when a later batch or some of the jobs were refused; a
         call that is wrong raises as `enqueue` does, and jobs of earlier batches stay accepted.
         """
         results: list[TaskResult[R]] = []
         pending = iter(calls)
         while batch := list(islice(pending, BATCH)):
-            if self._admit(batch[0].task).runs_in == "caller":
+            if (joined := joined_connection(batch, connection)) is not None:
+                joining, jobs = self._join(batch)
+                joining.enqueue_on(joined, jobs)
+                results += self._joined(batch, jobs)
+            elif self._admit(batch[0].task).runs_in == "caller":
                 results += [self.enqueue(call) for call in batch]
             else:
                 results += self._send_batch(batch, results)
         return results
 
-    async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskResult[R]]:
-        """As `enqueue_many`, without blocking the event loop (the calls are taken from `calls` on another thread)."""
-        results: list[TaskResult[R]] = await self.in_thread(self.enqueue_many, calls)  # pyright: ignore[reportAssignmentType]
+    async def aenqueue_many(self, calls: Iterable[Call[R]], *, connection: object | None = None) -> list[TaskResult[R]]:
+        """As `enqueue_many`, without blocking the event loop (the calls are taken from `calls` on another thread).
+
+        An asynchronous `connection` is used on this event loop, a synchronous one on another thread.
+        """
+        first = list(islice(calls := iter(calls), 1))
+        joined = joined_connection(first, connection) if first else None
+        calls = chain(first, calls)
+        if joined is None or not is_asynchronous(joined):
+            send = partial(self.enqueue_many, connection=connection)
+            found: list[TaskResult[R]] = await self.in_thread(send, calls)  # pyright: ignore[reportAssignmentType]
+            return found
+        results: list[TaskResult[R]] = []
+        while batch := list(islice(calls, BATCH)):
+            joining, jobs = self._join(batch)
+            await joining.aenqueue_on(joined_connection(batch, joined), jobs)
+            results += self._joined(batch, jobs)
         return results
+
+    def _join(self, batch: list[Call[R]]) -> tuple[JoinsTransactions, list[Job]]:
+        """The broker, as one that joins transactions, and the jobs. Raises Unsupported where there is none."""
+        broker = self.broker
+        for task in {id(call.task): call.task for call in batch}.values():
+            self._admit(task)
+        jobs = [call.job() for call in batch]
+        if self.hooks.touches_jobs:
+            jobs = [self.hooks.prepare(job) for job in jobs]
+        return joining(broker), jobs
+
+    def _joined(self, batch: list[Call[R]], jobs: list[Job]) -> list[TaskResult[R]]:
+        if self.hooks.listens:
+            self.hooks.tell_enqueued(jobs)
+        if self.broker.runs_in == "embedded":
+            self.start_worker()
+        return [self._result(call, job) for call, job in zip(batch, jobs, strict=True)]
 
     def _send_batch(self, batch: list[Call[R]], before: list[TaskResult[R]]) -> list[TaskResult[R]]:
         accepted = [result.id for result in before]

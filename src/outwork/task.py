@@ -121,6 +121,7 @@ class Task(Generic[P, R]):
         self.options = options
         self.is_async = inspect.iscoroutinefunction(fn)
         self._unreachable = _unreachable(fn) if name is None else None
+        self.connection: object | None = None
         self._made: list[Payload] = []  # shared with what `using` makes of this task
         update_wrapper(self, fn)
 
@@ -169,11 +170,14 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         run_after: When | None = None,
         expires: Duration | None = None,
+        connection: object | None = None,
     ) -> Task[P, R]:
         """The same task with other options for its next enqueues.
 
         `run_after` is an aware datetime, or a length of time from now; `expires` how long it may wait beyond that
-        before it is not worth starting. Raises InvalidOption, NaiveDatetime.
+        before it is not worth starting. `connection`: write the job by this connection (of psycopg, sqlite3, PyMySQL
+        or SQLAlchemy), in its transaction: rolled back, the job never existed; it must lead to the broker's database.
+        Raises InvalidOption, NaiveDatetime.
         """
         options = self.options
         if queue_name is not None:
@@ -187,6 +191,8 @@ class Task(Generic[P, R]):
             options = replace(options, expires=_positive("expires", expires, InvalidOption))
         changed = copy.copy(self)
         changed.options = options
+        if connection is not None:
+            changed.connection = connection
         return changed
 
     @property

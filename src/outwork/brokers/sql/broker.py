@@ -12,8 +12,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
 
-from msgspec.structs import replace
-
 from outwork import codec
 from outwork import job as moves
 from outwork.brokers.base import (
@@ -31,11 +29,13 @@ from outwork.brokers.base import (
     Store,
     Tended,
 )
+from outwork.brokers.sql import foreign
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Change, Database, Interrupted, Look, Transaction
 from outwork.brokers.sql.migrate import Step, todo
+from outwork.brokers.sql.outcomes import writable
 from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, NotSerializable, PayloadTooLarge
-from outwork.job import Again, Answer, Dead, Done, Failure, Job, Moment, Outcome, Record, State, Terms
+from outwork.job import Answer, Done, Job, Moment, Record, State, Terms
 
 T = TypeVar("T")
 
@@ -82,6 +82,16 @@ class SQLBroker(Broker, Store):
             self._refuse_if_closed()
             self._database.accept(accepted)
         return answers
+
+    def enqueue_on(self, connection: object, jobs: Sequence[Job]) -> None:
+        """Write jobs by a connection of the caller's, in its transaction, all or none."""
+        self._refuse_if_closed()
+        foreign.enqueue(self._database, self.url, connection, jobs)
+
+    async def aenqueue_on(self, connection: object, jobs: Sequence[Job]) -> None:
+        """The same by an asynchronous one."""
+        self._refuse_if_closed()
+        await foreign.aenqueue(self._database, self.url, connection, jobs)
 
     # ---- exchange ---------------------------------------------------------------------------------------------------
 
@@ -207,7 +217,7 @@ class SQLBroker(Broker, Store):
                 answers.append(Answer.STALE)
                 continue
             after[job_id], answer = moves.settle(
-                record, claim_id, _writable(outcome, record, tx.now, self._database.largest), tx.now, self.terms
+                record, claim_id, writable(outcome, record, tx.now, self._database.largest), tx.now, self.terms
             )
             answers.append(answer)
         tx.move([Change(record, after[job_id]) for job_id, record in before.items() if after[job_id] is not record])
@@ -471,32 +481,3 @@ class SQLBroker(Broker, Store):
 
 def _title(step: Step) -> str:
     return f"{step.number:04} {step.name}"
-
-
-def _writable(outcome: Outcome, record: Record, now: Moment, largest: int) -> Outcome:
-    """The outcome, or what can be written in its place: one that no database takes must not hold up the others."""
-    if isinstance(outcome, Done) and len(outcome.result) > largest:
-        failure = Failure(
-            exception="outwork.errors.ResultNotSerializable",
-            message=f"the result has {len(outcome.result)} bytes; at most {largest} can be stored",
-            traceback="",
-            attempt=record.attempts,
-            worker=record.worker or "",
-            at=now.wall,
-        )
-        return Dead(moves.remember(record.errors, failure))
-    if isinstance(outcome, Again | Dead):
-        return replace(outcome, failures=tuple(map(_text, outcome.failures)))
-    return outcome
-
-
-def _text(failure: Failure) -> Failure:
-    """Half a surrogate pair (an undecodable file name in a message) becomes a question mark."""
-    try:
-        codec.encode_failures([failure])
-    except UnicodeEncodeError:
-        exception, message, traceback = (
-            text.encode("utf-8", "replace").decode() for text in (failure.exception, failure.message, failure.traceback)
-        )
-        return replace(failure, exception=exception, message=message, traceback=traceback)
-    return failure

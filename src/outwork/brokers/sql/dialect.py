@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence, Settlement, Share
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.migrate import Step
-from outwork.errors import BrokerUnavailable
+from outwork.errors import BrokerUnavailable, Unsupported
 from outwork.job import Job, Moment, Record
 
 T = TypeVar("T")
@@ -196,6 +196,9 @@ class Bell(ABC):
 class Database(ABC):
     """The connections to one database, and its schema."""
 
+    dialect: ClassVar[str]
+    """`sqlite`, `postgresql` or `mysql`."""
+
     largest: int = 256 * 1024 * 1024
     """Bytes of the largest result or envelope that it takes."""
 
@@ -217,6 +220,11 @@ class Database(ABC):
     @abstractmethod
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         """The same as statements, in their order, for a connection that is not ours."""
+
+    def probes(self) -> tuple[Statement, Statement]:
+        """For such a connection, too: one that yields something if our tables are there and fails in no case, and one
+        that yields their random id."""
+        raise Unsupported("this broker takes no connection= but its own. Nothing was enqueued")
 
     def swap(
         self,

@@ -133,6 +133,11 @@ class MySQLServer(ServerDatabase[Session]):
             for statement in insertion(self._sql, self.prefix, some, new_claim_id(), self.offset())
         ]
 
+    def probes(self) -> tuple[Statement, Statement]:
+        meta = f"{self.prefix}meta"
+        there = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s"
+        return Statement(there, [meta]), Statement(f"SELECT value FROM {meta} WHERE name = 'id'", [])
+
     # ---- bells ------------------------------------------------------------------------------------------------------
 
     def _lock(self) -> str:

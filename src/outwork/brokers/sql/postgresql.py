@@ -52,6 +52,7 @@ class PostgreSQLBroker(SQLBroker):
         *,
         url: str = "postgresql://",
         table_prefix: str = PREFIX,
+        schema: str = "",
         migrate: bool = True,
         listen: bool = True,
         prepare: bool = True,
@@ -61,10 +62,14 @@ class PostgreSQLBroker(SQLBroker):
         if not listen:
             self.capabilities = replace(type(self).capabilities, push=False)
         terms = terms or Terms()
+        given = {**DEFAULTS, **conninfo}
+        if schema:
+            given["options"] = f"{given.get('options', '')} -c search_path={schema}".strip()
         server = PostgreSQLServer(
             url,
-            {**DEFAULTS, **conninfo},
+            given,
             prefix=table_prefix,
+            schema=schema,
             migrate=migrate,
             listen=listen,
             prepare=prepare,
@@ -90,13 +95,12 @@ class PostgreSQLBroker(SQLBroker):
             if value:
                 conninfo[keyword] = value
         parts.done()
-        if schema:
-            conninfo["options"] = f"{conninfo.get('options', '')} -c search_path={schema}".strip()
         return cls(
             conninfo,
             chosen,
             url=parts.shown,
             table_prefix=prefix,
+            schema=schema,
             migrate=migrate,
             listen=listen,
             prepare=prepare,

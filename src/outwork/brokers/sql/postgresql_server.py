@@ -61,6 +61,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         conninfo: Mapping[str, str],
         *,
         prefix: str,
+        schema: str,
         migrate: bool,
         listen: bool,
         prepare: bool,
@@ -68,6 +69,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         offset: Callable[[], float],
     ) -> None:
         super().__init__(url, prefix, migrate, offset)
+        self._qualified = f"{schema}.{prefix}" if schema else prefix
         self._conninfo = conninfo
         self._listen = listen
         self._prepare = prepare
@@ -150,9 +152,16 @@ class PostgreSQLServer(ServerDatabase[Session]):
                 (body if name == "body" else getattr(job, name) for name, _ in FIELDS) for job, body in some
             )
             said = "~" + queues[0] if len(queues) == 1 else "~"
-            sql = foreign(len(some), channel).replace("{p}", self.prefix)
+            sql = foreign(len(some), channel).replace("{p}", self._qualified)
             found.append(Statement(sql, [self.offset(), *values, said]))
         return found
+
+    def probes(self) -> tuple[Statement, Statement]:
+        meta = f"{self._qualified}meta"
+        return (
+            Statement("SELECT CAST(to_regclass(CAST(%s AS text)) AS text)", [meta]),
+            Statement(f"SELECT value FROM {meta} WHERE name = 'id'", []),
+        )
 
     # ---- exchange ---------------------------------------------------------------------------------------------------
 

@@ -113,7 +113,6 @@ class ServerDatabase(Database, Generic[S]):
     `ACCEPTING` for everything else. Each is opened when it is first needed.
     """
 
-    dialect: ClassVar[str]
     errors: ClassVar[type[Exception]]
     """The root of the driver's errors."""
 

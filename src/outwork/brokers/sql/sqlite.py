@@ -25,7 +25,7 @@ class SQLiteBroker(SQLBroker):
     enqueueing process runs the jobs).
     """
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(transactional=True)
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from outwork.brokers.sql.connections import Connections, Role
 from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
@@ -113,6 +113,8 @@ class FileConnection(sqlite3.Connection):
 class SQLiteFile(Database):
     """The connections to one file. Its tables are made, and brought up to date, when it is first opened."""
 
+    dialect: ClassVar[str] = "sqlite"
+
     def __init__(self, path: str, prefix: str, busy_timeout: float, clock: Callable[[], Moment]) -> None:
         self.path = path
         self._prefix = prefix
@@ -143,6 +145,13 @@ class SQLiteFile(Database):
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         now = self._clock()
         return list(placed_insertion(self._sql, [admit(job, body, now) for job, body in jobs]))
+
+    def probes(self) -> tuple[Statement, Statement]:
+        meta = f"{self._prefix}meta"
+        return (
+            Statement("SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?", (meta,)),
+            Statement(f"SELECT value FROM {meta} WHERE name = 'id'", ()),
+        )
 
     def read(self, role: Role, work: Callable[[Transaction], T]) -> T:
         return self._patiently(role, lambda connection: work(SQLiteTransaction(connection, self._sql, self._clock())))
@@ -289,7 +298,7 @@ class SQLiteFile(Database):
     # ---- schema -----------------------------------------------------------------------------------------------------
 
     def steps(self) -> list[Step]:
-        return steps("sqlite", self._prefix)
+        return steps(self.dialect, self._prefix)
 
     def version(self) -> int:
         if not os.path.exists(self.path):

@@ -1,0 +1,45 @@
+"""Enqueueing inside the caller's transaction: which connection a call was given, and whether the broker can join it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from outwork.brokers.base import Broker
+from outwork.errors import InvalidOption, Unsupported
+from outwork.job import Job
+from outwork.task import Call
+
+
+@runtime_checkable
+class JoinsTransactions(Protocol):
+    """A broker whose jobs can be written by a connection of the caller's."""
+
+    def enqueue_on(self, connection: object, jobs: Sequence[Job]) -> None: ...
+    async def aenqueue_on(self, connection: object, jobs: Sequence[Job]) -> None: ...
+
+
+def joining(broker: Broker) -> JoinsTransactions:
+    """The broker, if it joins transactions. Raises Unsupported."""
+    if broker.capabilities.transactional and isinstance(broker, JoinsTransactions):
+        return broker
+    raise Unsupported(
+        f"connection= needs a broker in the application's own database (sqlite://, postgresql://, mysql://), and this "
+        f"one is {broker.url}. Enqueue after the commit instead. Nothing was enqueued"
+    )
+
+
+def joined_connection(batch: Sequence[Call[Any]], given: object | None) -> object | None:
+    """The one connection that these calls are to be written by; None: the broker's own. Raises InvalidOption."""
+    named = {id(call.task.connection): call.task.connection for call in batch}
+    if given is not None:
+        named = {identity: one for identity, one in named.items() if one is not None} | {id(given): given}
+    if len(named) > 1:
+        raise InvalidOption("these calls name different connections. Enqueue those of each by themselves")
+    [connection] = named.values()
+    return connection
+
+
+def is_asynchronous(connection: object) -> bool:
+    """Whether it is one for coroutines, by the name of its class: no driver is imported here."""
+    return any(base.__qualname__.lower().startswith("async") for base in type(connection).__mro__)
