@@ -283,3 +283,25 @@ def test_parent_and_child_of_a_fork_do_not_share_a_connection(broker: RedisBroke
         put(broker)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(claim(broker, 1000)) == 401
+
+
+def test_what_an_evicting_server_threw_away_stops_nobody(
+    server: RedisServer, connect: Callable[..., RedisBroker]
+) -> None:
+    """With ?allow_eviction=true a whole key may go at any moment: its jobs are lost, the others go on."""
+    for key in ("job", "ready", "later", "held", "claims", "expiry", "ended", "ids", "counts"):
+        server.ask("FLUSHALL")
+        broker = connect(server.url(allow_eviction="true"))
+        broker.enqueue([new_job(expires=60.0), new_job(delay=60.0), new_job(), new_job()])
+        held = claim(broker, 1)
+        server.ask("DEL", f"{{outwork}}:{key}")
+        broker.clock_offset += 100
+        settle(broker, held)
+        claim(broker)
+        broker.tend(None, rescue=True, dead=["w"])
+        broker.find(Filter())
+        broker.counts()
+        broker.clock_offset += 1e7
+        broker.tend(None, rescue=True)
+        broker.delete(put(broker))
+        broker.close()

@@ -101,7 +101,7 @@ class RedisBroker(Broker, Store):
                 packed.append(records.enqueue_arguments(job))
             except EnqueueError as error:
                 answers[index] = error
-        server = self._here().server
+        server = self._server()
         run = server.run_replicated if self._options.wait_replicas else server.run
         for chunk in _chunks(packed):
             run("enqueue", self.clock_offset, *chunk)
@@ -118,7 +118,7 @@ class RedisBroker(Broker, Store):
         free: int,
         worker: str,
     ) -> Exchanged:
-        run = self._here().server.run
+        run = self._server().run
         terms = self.terms
         answers = b""
         # A thousand outcomes and more, 32 MB of them, or a job named twice: several scripts, of which the last claims.
@@ -196,7 +196,7 @@ class RedisBroker(Broker, Store):
         return sorted({count.queue for count in self.counts()})
 
     def now(self) -> float:
-        seconds, microseconds = self._here().server.ask("TIME")
+        seconds, microseconds = self._server().ask("TIME")
         return int(seconds) + int(microseconds) / 1e6 + self.clock_offset
 
     def get(self, ids: Sequence[str]) -> list[Record | None]:
@@ -280,10 +280,13 @@ class RedisBroker(Broker, Store):
                 self._processes.pop(parent, None)  # its sockets are closed here without a word to the server
         return here
 
-    def _run(self, name: str, *arguments: Argument) -> Any:
+    def _server(self) -> Server:
         if self._closed:
             raise BrokerUnavailable(f"{self.url} was closed in this process")
-        return self._here().server.run(name, self.clock_offset, *arguments)
+        return self._here().server
+
+    def _run(self, name: str, *arguments: Argument) -> Any:
+        return self._server().run(name, self.clock_offset, *arguments)
 
     def _steer(self, verb: str, ids: Sequence[str]) -> list[State | None]:
         states: list[State | None] = []

@@ -147,9 +147,9 @@ local function hand_out(n, id, s, b, t)
     end
 end
 
--- Whether a ready job may not be claimed now: because it waited too long, or because it is solo.
+-- Whether a ready job may not be claimed now: it waited too long, is solo, or is lost (the server may evict keys).
 local function barred(flags, s)
-    if has(flags, EXPIRES) and number_at('>d', s, 56) <= now then return 'late' end
+    if not s or has(flags, EXPIRES) and number_at('>d', s, 56) <= now then return 'late' end
     return flags % 4 > 0 and free <= 0 and 'solo'
 end
 
@@ -163,8 +163,8 @@ local function claim_from(queue, left)
         local ids, leaving, unexpiring = {}, {}, {}
         for k, member in ipairs(members) do ids[k] = sub(member, after) end
         for k, s in ipairs(fetch(JOB, ids)) do
-            local flags = byte(s, 18)
-            local bar = flags > 0 and barred(flags, s)
+            local flags = s and byte(s, 18) or 0
+            local bar = (flags > 0 or not s) and barred(flags, s)
             if bar == 'solo' then
                 skipped = skipped + 1
             else

@@ -8,7 +8,7 @@ local wanted, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ids = call('ZREVRANGEBYLEX', IDS, ARGV[2], '-', 'LIMIT', 0, budget)
 local found = {}
 for k, s in ipairs(fetch(JOB, ids)) do
-    if fits(s, ARGV[5], ARGV[6], ARGV[7], ARGV[8]) then
+    if s and fits(s, ARGV[5], ARGV[6], ARGV[7], ARGV[8]) then
         found[#found + 1] = ids[k]
         if #found == wanted then return {'(' .. ids[k], found} end
     end

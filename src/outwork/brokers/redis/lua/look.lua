@@ -11,5 +11,7 @@ for i = 2, #ARGV do
     if due then next_due = math.min(next_due, due_of(due, ARGV[i]) - now) end
 end
 if next_due <= 0 then return 'now' end
-for i = 2, #ARGV do call('DEL', PREFIX .. 'bell:' .. ARGV[i]) end
+local bells = {}
+for i = 2, #ARGV do bells[#bells + 1] = PREFIX .. 'bell:' .. ARGV[i] end
+if #bells > 0 then call('DEL', unpack(bells)) end
 return next_due < math.huge and string.format('%.6f', next_due) or ''

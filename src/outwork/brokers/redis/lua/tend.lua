@@ -104,15 +104,21 @@ write_entries()
 
 put = {}
 local late = call('ZRANGEBYSCORE', EXPIRY, '-inf', exact(now), 'LIMIT', 0, batch)
-for k, s in ipairs(fetch(JOB, late)) do
-    local id, t = late[k], tail_of(s)
+local function expire_one(id, s)
     local names = names_of(s)
     withdraw(id, s, names)
     remember(id, 'Expired', 'it waited longer than its `expires` allows',
         number_at('>I4', s, 32) + number_at('>I4', s, 36), '')
-    s = unclaimed(s, t)
+    s = unclaimed(s, tail_of(s))
     count('F', names, 1)
     save(id, finish(id, sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19), 'F', keep_failed))
+end
+for k, s in ipairs(fetch(JOB, late)) do
+    if s then
+        expire_one(late[k], s)
+    else
+        call('ZREM', EXPIRY, late[k])
+    end
 end
 many('HSET', JOB, put)
 write_endings()

@@ -76,12 +76,14 @@ local function promote(queue, most)
     for k, member in ipairs(due) do ids[k] = sub(member, #queue + 10) end
     many('ZREM', LATER, due)
     for k, s in ipairs(fetch(JOB, ids)) do
-        local moved = 'R' .. sub(s, 2)
-        local names = names_of(s)
-        count('S', names, -1)
-        enter(ids[k], moved, names)
-        put[#put + 1] = ids[k]
-        put[#put + 1] = moved
+        if s then -- a server that may evict keys may have lost it
+            local moved = 'R' .. sub(s, 2)
+            local names = names_of(s)
+            count('S', names, -1)
+            enter(ids[k], moved, names)
+            put[#put + 1] = ids[k]
+            put[#put + 1] = moved
+        end
     end
     many('HSET', JOB, put)
     write_entries()
