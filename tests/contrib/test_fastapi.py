@@ -1,0 +1,564 @@
+"""FastAPI and Starlette, and rows Q1 to Q5 of the mission: real servers, workers and requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+import outwork
+from outwork import GiveUp, Outwork, TaskContext, TaskFailed, default_app, provided
+from outwork.contrib import starlette as for_starlette
+from outwork.contrib.fastapi import BackgroundTasks, lifespan, lifespan_of
+from outwork.errors import DeclarationError, WrongArguments
+from outwork.testing import inline
+from support.place import Place, get, place_in, post
+from support.redis_server import RedisServer
+from support.sites import Site
+from support.waiting import until
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "package-server"
+APP = "contrib.packages:app"
+TYPES = {
+    "no section": "",
+    "thread": '[worker]\ntype = "thread"',
+    "subprocess": '[worker]\ntype = "subprocess"',
+    "redis": '[worker]\ntype = "redis"\nredis_port = PORT\nredis_db = 2',
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A place with the configuration of the package server, which says nothing of a worker."""
+    with place_in(tmp_path, PACKAGES_CONFIG="config.toml") as place:
+        configure(place, "")
+        yield place
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", appendonly="yes", appendfsync="always")
+    yield server
+    server.stop()
+
+
+def configure(place: Place, text: str) -> None:
+    place.write("config.toml", f'name = "main"\n{text}\n')
+
+
+def on_file(place: Place, options: str = "") -> None:
+    configure(place, f'[outwork]\nbroker_url = "sqlite:///tasks.db{options}"')
+
+
+def enqueue(site: Site, task: str, key: str) -> str:
+    answer = post(site, f"/enqueue/{task}?key={key}")
+    assert answer.status == 202, answer
+    job_id: str = json.loads(answer.text)
+    return job_id
+
+
+def state(site: Site, job_id: str) -> str:
+    text: str = json.loads(get(site, f"/job/{job_id}").text)
+    return text
+
+
+def ended(site: Site, job_id: str) -> str:
+    """The state of a job once it has ended."""
+    until(lambda: state(site, job_id).split()[0] in ("SUCCESSFUL", "FAILED", "CANCELLED"), f"the end of job {job_id}")
+    return state(site, job_id)
+
+
+def worker_of(place: Place) -> Any:
+    return place.worker("outwork", "worker", "contrib.packages:tasks")
+
+
+# ---- rows Q1 to Q5: a package server ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_row_Q1_the_type_of_the_worker(place: Place, redis: RedisServer, kind: str) -> None:
+    """The same task code in the server's process, in its children, and in a worker."""
+    configure(place, TYPES[kind].replace("PORT", str(redis.port)))
+    site = place.uvicorn(APP)
+    worker = worker_of(place).ready() if kind == "redis" else None
+    assert post(site, "/background/index?key=background").status == 202
+    job_id = enqueue(site, "index", "numpy")
+    assert ended(site, job_id) == "SUCCESSFUL indexed numpy"
+    until(lambda: place.ledger.count("S", "background"), "the work in the background")
+    [pid] = {entry.pid for entry in place.ledger.entries() if entry.key == "numpy"}
+    if worker is not None:
+        assert pid in worker.worker_pids()
+        assert worker.stop() == 0
+        assert redis.ask("INFO", "keyspace").keys() == {"db2"}
+    elif kind == "subprocess":
+        assert pid in site.below()
+    else:
+        assert pid == site.pid
+    assert site.stop() == -SIGTERM  # as uvicorn ends, once all is shut down
+    assert "Traceback" not in site.text()
+
+
+def test_row_Q1_a_wrong_type_names_the_types(place: Place) -> None:
+    configure(place, '[worker]\ntype = "proces"')
+    said = place.ends(1, "uvicorn", APP, "--port", "0")
+    assert "type = 'proces' is not a kind of worker" in said
+    assert "thread, subprocess, redis" in said
+
+
+def test_row_Q2_the_response_first(place: Place) -> None:
+    site = place.uvicorn(APP)
+    assert post(site, "/background/gated?key=slow").text == '"accepted"'  # and it has not ended, nor can it
+    assert post(site, "/background/not_a_task?key=plain").status == 202
+    until(lambda: place.ledger.count("S", "slow") and place.ledger.count("S", "plain"), "the start of both")
+    assert place.ledger.count("E", "slow") == 0
+    place.write("gate", "")
+    until(lambda: place.ledger.count("E", "slow"), "the end")
+    assert post(site, "/background/index?key=refused").status == 403
+    assert site.stop() == -SIGTERM
+    assert place.ledger.count("S", "refused") == 0
+    assert place.ledger.count("E", "lifespan") == 1
+
+
+def test_row_Q2_what_was_answered_is_kept(place: Place) -> None:
+    """The server is killed the moment its answers are there; another one does the work."""
+    on_file(place, "?embedded=true&lease=2")
+    site = place.uvicorn(APP)
+    for number in range(5):
+        assert post(site, f"/background/gated?key=job-{number}").status == 202
+    site.process.send_signal(SIGKILL)
+    site.wait()
+    place.write("gate", "")
+    again = place.uvicorn(APP)
+    until(lambda: place.ledger.count("E") >= 5, "the end of all five", seconds=40)
+    assert set(place.ledger.keys("E")) >= {f"job-{number}" for number in range(5)}
+    assert again.stop() == -SIGTERM
+
+
+def test_row_Q2_no_broker_no_answer(place: Place, redis: RedisServer) -> None:
+    """Who gets a good answer can rely on the job; when the broker is away, nobody gets one."""
+    configure(place, TYPES["redis"].replace("PORT", str(redis.port)))
+    site = place.uvicorn(APP)
+    assert post(site, "/background/index?key=x").status == 202
+    redis.stop()
+    assert post(site, "/background/index?key=y").status == 500
+    until(lambda: "OW107" in site.text(), "the reason in the log")
+
+
+def test_row_Q3_a_crash_fails_that_job_only(place: Place) -> None:
+    configure(place, TYPES["subprocess"])
+    site = place.uvicorn(APP)
+    running = enqueue(site, "gated", "neighbour")
+    until(lambda: place.ledger.count("S", "neighbour"), "a neighbour at work")
+    assert ended(site, enqueue(site, "crash", "bomb")) == "FAILED"
+    assert place.ledger.count("S", "bomb") == 1
+    assert ended(site, enqueue(site, "index", "after")) == "SUCCESSFUL indexed after"
+    place.write("gate", "")
+    assert ended(site, running) == "SUCCESSFUL neighbour"
+    assert place.ledger.count("S", "neighbour") == 1
+    assert site.stop() == -SIGTERM
+
+
+@pytest.mark.timeout(200)
+def test_row_Q4_a_restart_of_any_part(place: Place, redis: RedisServer) -> None:
+    """Two servers, two workers: all are restarted while jobs run, and each job runs once, to its end."""
+    configure(place, TYPES["redis"].replace("PORT", str(redis.port)))
+    sites = [place.uvicorn(APP), place.uvicorn(APP)]
+    workers = [worker_of(place).ready()]
+    jobs = [enqueue(sites[number % 2], "gated", f"job-{number}") for number in range(6)]
+    until(lambda: place.ledger.count("S") == 6 + 2, "all at work")  # and two lifespans
+    assert state(sites[1], jobs[0]) == "RUNNING"  # seen by the other server, too
+    redis.stop()
+    redis.start()
+    assert sites[0].stop() == -SIGTERM
+    sites[0] = place.uvicorn(APP)
+    workers[0].signal(SIGTERM)  # finishes what runs
+    workers.append(worker_of(place).ready())
+    more = enqueue(sites[0], "gated", "later")
+    until(lambda: place.ledger.count("S", "later"), "the second worker at work")
+    place.write("gate", "")
+    assert workers[0].wait() == 0
+    for number, job_id in enumerate(jobs):
+        assert ended(sites[number % 2], job_id) == f"SUCCESSFUL job-{number}"
+    assert ended(sites[1], more) == "SUCCESSFUL later"
+    assert place.ledger.twice() == {}
+    assert {key: times for key, times in place.ledger.keys("S").items() if key != "lifespan" and times > 1} == {}
+    assert workers[1].stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["thread", "subprocess", "redis"])
+def test_row_Q5_dependencies(place: Place, redis: RedisServer, kind: str) -> None:
+    """By annotation, by name, as in a view; opened and closed around each attempt."""
+    configure(place, TYPES[kind].replace("PORT", str(redis.port)))
+    site = place.uvicorn(APP)
+    worker = worker_of(place).ready() if kind == "redis" else None
+    assert ended(site, enqueue(site, "fail_once", "a")) == "SUCCESSFUL a"
+    sessions = [(entry.event, entry.note) for entry in place.ledger.entries() if entry.key == "session"]
+    assert sessions == [("S", "1"), ("E", "rolled back: the channel does not answer"), ("S", "2"), ("E", "committed")]
+    assert ended(site, enqueue(site, "by_name", "b")) == "SUCCESSFUL b store of main main"
+    assert (place.ledger.count("S", "store"), place.ledger.count("E", "store")) == (1, 1)
+    assert ended(site, enqueue(site, "as_in_a_view", "c")) == "SUCCESSFUL c dao of Session"
+    assert place.ledger.count("S", "session") == 3  # one for the attempt, whoever needs it
+    if worker is not None:
+        assert worker.stop() == 0
+
+
+# ---- the example -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["thread", "subprocess", "redis"])
+def test_the_example(tmp_path: Path, redis: RedisServer, kind: str) -> None:
+    for path in EXAMPLE.glob("*.*"):
+        shutil.copy(path, tmp_path)
+    with place_in(tmp_path) as place:
+        if kind != "thread":  # which is what its own file says
+            place.write("config.toml", TYPES[kind].replace("PORT", str(redis.port)))
+        site = place.uvicorn("server:app")
+        if kind == "redis":
+            place.worker("outwork", "worker", "packages").ready()
+        assert post(site, "/packages/numpy/2.0").status == 202
+        until(lambda: "numpy 2.0" in get(site, "/packages").text, "the package in the index")
+        job_id = json.loads(post(site, "/sync/conda-forge").text)["job"]
+        until(lambda: "SUCCESSFUL" in get(site, f"/jobs/{job_id}").text, "the end of the synchronisation")
+        assert "scipy 1.14" in get(site, "/packages").text
+        assert site.stop() == -SIGTERM
+
+
+# ---- background tasks, in this process -------------------------------------------------------------------------------
+
+
+def order_of(broker_url: str, fails: bool = False) -> list[str]:
+    """What happens in a request that adds a background task, in order."""
+    tasks = Outwork(broker_url)
+    said: list[str] = []
+    tasks.hooks.before_enqueue(lambda job: said.append("enqueued"))
+    work = tasks.task(name="work")(lambda key: said.append(f"ran {key}"))
+    app = FastAPI()
+
+    @app.post("/")
+    async def view(background_tasks: BackgroundTasks) -> str:
+        background_tasks.add_task(work, "a")
+        if fails:
+            raise RuntimeError("no")
+        return "done"
+
+    async def ask() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                said.append("answered")
+
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [], "raw_path": b"/"}
+        await app(scope, receive, send)
+
+    try:
+        asyncio.run(ask())
+    except RuntimeError:
+        said.append("raised")
+    finally:
+        tasks.close()
+    return said
+
+
+def test_without_a_durable_broker_the_response_comes_first() -> None:
+    assert order_of("immediate:") == ["answered", "enqueued", "ran a"]
+    assert order_of("dummy:") == ["answered", "enqueued"]
+
+
+def test_with_a_durable_broker_the_job_is_safe_before_the_response(tmp_path: Path) -> None:
+    assert order_of(f"sqlite:///{tmp_path}/tasks.db") == ["enqueued", "answered"]
+
+
+@pytest.mark.parametrize("url", ["immediate:", "sqlite:///{}/tasks.db"])
+def test_a_view_that_fails_enqueues_nothing(tmp_path: Path, url: str) -> None:
+    assert order_of(url.format(tmp_path), fails=True) == ["answered", "raised"]
+
+
+def test_wrong_arguments_fail_in_the_view() -> None:
+    tasks = Outwork()
+    work = tasks.task(name="work")(lambda key: key)
+    with pytest.raises(WrongArguments):
+        for_starlette.BackgroundTasks().add_task(work, 1, 2)
+
+
+def test_starlette(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    tasks = Outwork("thread:")
+    ran: list[str] = []
+    work = tasks.task(name="work")(lambda key: ran.append(key))
+    plain: Callable[[str], None] = ran.append
+
+    async def view(request: Any) -> PlainTextResponse:
+        background = for_starlette.BackgroundTasks()
+        background.add_task(work, "task")
+        background.add_task(plain, "plain")
+        return PlainTextResponse("hello", background=background)
+
+    app = Starlette(routes=[Route("/", view)], lifespan=lifespan_of(tasks))
+    with TestClient(app) as client:
+        assert client.get("/").text == "hello"
+        assert client.get("/").text == "hello"
+        until(lambda: len(ran) == 4, "the work")
+    assert sorted(ran) == ["plain", "plain", "task", "task"]
+    assert sum("is not a task: it runs in this process" in line for line in caplog.messages) <= 1
+
+
+def test_async_tasks_run_on_the_loop_of_the_application_while_its_lifespan_lasts() -> None:
+    tasks = Outwork("thread:")
+    said: list[str] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    @tasks.task(name="work")
+    async def work() -> None:
+        said.append("own" if asyncio.get_running_loop() in loops else "other")
+
+    @asynccontextmanager
+    async def inner(app: Any) -> AsyncIterator[dict[str, int]]:
+        loops.append(asyncio.get_running_loop())
+        await work.aenqueue()
+        assert said == []
+        yield {"number": 3}
+        said.append("closed")
+
+    with TestClient(FastAPI(lifespan=lifespan_of(tasks, inner))) as client:
+        assert client.app_state == {"number": 3}
+        until(lambda: said, "the job of the start-up")
+    assert said == ["own", "closed"]
+
+
+def test_the_lifespan_of_the_default_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTWORK_BROKER_URL", "dummy:")
+    app = FastAPI(lifespan=lifespan)
+    with inline(), TestClient(app):
+        assert default_app.broker.runs_in == "caller"
+
+
+def test_a_wrong_setting_stops_the_server(place: Place) -> None:
+    configure(place, '[outwork]\nbroker_url = "http://x"')
+    assert "no broker for the scheme 'http'" in place.ends(3, "uvicorn", APP, "--port", "0")
+
+
+def test_without_fastapi(place: Place) -> None:
+    for name, package in (("fastapi", "fastapi"), ("starlette", "starlette")):
+        place.write("program.py", f"import sys\nsys.modules['{name}'] = None\nimport outwork.contrib.{name}\n")
+        assert f"pip install '{package}" in place.ends(1, "program").replace("install star", "install 'star")
+
+
+# ---- dependencies, in this process -----------------------------------------------------------------------------------
+
+
+class Session:
+    pass
+
+
+def run(fn: Callable[..., Any], *given: Any, tasks: Outwork | None = None, **named: Any) -> Any:
+    task = (tasks or Outwork()).task(name="task")(fn)
+    return task.enqueue(*given, **named).get()
+
+
+def test_a_value_by_type_by_name_and_by_provider() -> None:
+    tasks, session = Outwork(), Session()
+    tasks.provide(Session, lambda: session)
+    tasks.provide("size", lambda: 3)
+
+    def work(size, key: str, by_type: Session, marked: Session = provided(), own: int = provided(lambda: 4)) -> str:  # type: ignore[no-untyped-def]
+        assert by_type is marked is session
+        return f"{key} {size} {own}"
+
+    assert run(work, "a", tasks=tasks) == "a 3 4"
+    assert run(work, key="a", tasks=tasks) == "a 3 4"
+    with pytest.raises(WrongArguments, match=r"Signature: task\(key: 'str'\)"):
+        run(work, "a", 5, tasks=tasks)
+
+
+def test_registered_after_the_first_use() -> None:
+    tasks = Outwork()
+    task: Any = tasks.task(name="task")(lambda key, size: f"{key} {size}")
+    assert task.enqueue("a", 1).get() == "a 1"
+    tasks.provide("size", lambda: 3)
+    assert task.enqueue("a").get() == "a 3"
+
+
+def test_what_nobody_provides_fails_the_attempt_with_a_word() -> None:
+    def work(session: Session = provided()) -> None: ...
+
+    with pytest.raises(TaskFailed, match=r"OW156 nothing provides the parameter 'session' of task. Call provide"):
+        run(work)
+
+
+def test_a_direct_call_gets_what_it_gives() -> None:
+    task = Outwork().task(name="task")(needs_a_session)
+    assert task(session=Session()) == "Session"
+    with pytest.raises(AttributeError, match="provided where a job runs"):
+        task()
+
+
+def needs_a_session(session: Session = provided()) -> str:
+    return session.__class__.__name__ if session.__class__ is Session else str(session.execute)  # type: ignore[attr-defined]
+
+
+events: list[str] = []
+
+
+@contextmanager
+def managed() -> Iterator[str]:
+    events.append("open")
+    try:
+        yield "m"
+    except ValueError as error:
+        events.append(f"saw {error}")  # and would hide it
+    finally:
+        events.append("close")
+
+
+def on_top(managed: str = provided(managed)) -> Iterator[str]:
+    events.append("open top")
+    yield f"top of {managed}"
+    events.append("close top")
+
+
+async def of_a_loop(context: TaskContext) -> AsyncIterator[str]:
+    events.append("open async")
+    yield context.task_name
+    events.append("close async")
+
+
+def test_they_are_closed_in_the_opposite_order_and_hide_no_error() -> None:
+    def work(fail: bool, base: str = provided(managed), top: str = provided(on_top)) -> str:
+        if fail:
+            raise ValueError("no")
+        return f"{base}, {top}"
+
+    events.clear()
+    assert run(work, False) == "m, top of m"
+    assert events == ["open", "open top", "close top", "close"]
+    events.clear()
+    with pytest.raises(TaskFailed, match="ValueError: no"):
+        run(work, True)
+    assert events == ["open", "open top", "saw no", "close"]
+
+
+def test_async_generators_around_async_tasks() -> None:
+    async def number() -> int:
+        return 3
+
+    async def work(name: str = provided(of_a_loop), size: int = provided(number), base: str = provided(managed)) -> str:
+        return f"{name} {size} {base}"
+
+    events.clear()
+    assert run(work) == "task 3 m"
+    assert events == ["open async", "open", "close", "close async"]
+
+
+def broken_before() -> Iterator[int]:
+    raise OSError("no database")
+    yield 1
+
+
+def broken_after() -> Iterator[int]:
+    yield 1
+    raise OSError("cannot commit")
+
+
+def gives_up() -> int:
+    raise GiveUp("not today")
+
+
+@pytest.mark.parametrize(
+    ("provider", "expected"),
+    [
+        (broken_before, r"OW156 the provider \S+broken_before failed before the task: OSError: no database"),
+        (broken_after, r"OW156 the provider \S+broken_after failed after the task: OSError: cannot commit"),
+        (gives_up, "GiveUp: not today"),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_provider_that_fails(provider: Callable[..., Any], expected: str, is_async: bool) -> None:
+    """And what was opened before it is closed."""
+
+    def plain(base: str = provided(managed), value: int = provided(provider)) -> int:
+        return value
+
+    async def coroutine(base: str = provided(managed), value: int = provided(provider)) -> int:
+        return value
+
+    events.clear()
+    with pytest.raises(TaskFailed, match=expected):
+        run(coroutine if is_async else plain)
+    assert events == ["open", "close"]
+
+
+def needs_a_request(request: Any) -> None: ...
+
+
+def circle_one(two: Any = provided(lambda: None)) -> None: ...
+
+
+def circle_two(one: Any = provided(circle_one)) -> None: ...
+
+
+circle_one.__defaults__ = (provided(circle_two),)
+
+
+@pytest.mark.parametrize(
+    ("provider", "expected"),
+    [
+        (needs_a_request, "needs 'request', which nothing provides. A task has no request"),
+        (of_a_loop, "of_a_loop is async, and the task is not"),
+        (circle_two, r"in a circle: \S+circle_two -> \S+circle_one -> \S+circle_two"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_it_is_enqueued(provider: Callable[..., Any], expected: str) -> None:
+    def work(value: Any = provided(provider)) -> None: ...
+
+    with pytest.raises(DeclarationError, match=expected):
+        run(work)
+
+
+def test_parameters_that_cannot_be_provided() -> None:
+    def positional(value: int = provided(lambda: 1), /) -> None: ...
+    def variadic(value: int = provided(lambda: 1), *rest: int) -> None: ...
+
+    with pytest.raises(DeclarationError, match="positional-only"):
+        run(positional)
+    with pytest.raises(DeclarationError, match=r"no \*rest"):
+        run(variadic)
+    with pytest.raises(DeclarationError, match="write the name of a parameter"):
+        outwork.Outwork().provide("not a name", lambda: 1)
+    with pytest.raises(DeclarationError, match="cannot be called"):
+        outwork.Outwork().provide("size", 3)  # type: ignore[type-var]
+
+
+def make_session() -> Iterator[Session]:
+    yield Session()
+
+
+def make_dao(session: Annotated[Session, Depends(make_session)]) -> tuple[Session, str]:
+    return session, "dao"
+
+
+def test_depends_of_fastapi() -> None:
+    def work(
+        key: str,
+        session: Annotated[Session, Depends(make_session)],
+        dao: Any = Depends(make_dao),
+        made: Session = Depends(),
+    ) -> str:
+        assert dao[0] is session
+        assert isinstance(made, Session)
+        return f"{key} {dao[1]}"
+
+    assert run(work, "a") == "a dao"
