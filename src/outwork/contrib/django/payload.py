@@ -39,10 +39,13 @@ class DjangoPayload(Payload):
     ) -> None:
         self.name = name
         # A decorated function may be given what its wrapper takes; only what is called can say.
-        whole = inspect.signature(function, follow_wrapped=False)
+        whole = _signature(function)
         self.signature = whole.replace(parameters=list(whole.parameters.values())[skip:])
-        annotations = inspect.get_annotations(function)
-        self.hints = {key: hint for key, hint in annotations.items() if hint in PLAIN}
+        self.hints = {
+            key: parameter.annotation
+            for key, parameter in self.signature.parameters.items()
+            if parameter.annotation in PLAIN
+        }
         self.provisions = ()
         self._on_value = on_value
 
@@ -107,6 +110,13 @@ class DjangoPayload(Payload):
                     "enqueued"
                 )
         return NotSerializable(f"{self.name}(): {error}. Nothing was enqueued")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function, follow_wrapped=False, eval_str=True)
+    except Exception:  # noqa: BLE001 - a hint that cannot be evaluated may raise anything, and is shown as it is written
+        return inspect.signature(function, follow_wrapped=False)
 
 
 def _kind(value: object) -> str:

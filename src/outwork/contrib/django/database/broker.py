@@ -77,7 +77,6 @@ class DatabaseBroker(Broker, Store):
 
     def __init__(self, alias: str = "", terms: Terms | None = None) -> None:
         self.terms = terms or Terms()
-        self.url = f"django:{alias}"
         self._named = alias
         self._lock = threading.Lock()
         self._joined: JoinedBroker | None = None
@@ -93,6 +92,14 @@ class DatabaseBroker(Broker, Store):
     @cached_property
     def alias(self) -> str:
         return database_of(self._named)
+
+    @property
+    def url(self) -> str:  # type: ignore[override]  # pyright: ignore
+        """For people: the alias, and where it leads."""
+        wrapper: Any = connections[self.alias]
+        place = wrapper.settings_dict
+        host = f"{place['HOST']}/" if place.get("HOST") else ""
+        return f"django:{self.alias} ({wrapper.display_name} {host}{place['NAME']})"
 
     @property
     def joined(self) -> JoinedBroker:

@@ -18,7 +18,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell, Database, Transaction
+from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
 from outwork.brokers.sql.migrate import Step, steps, todo
 from outwork.errors import BrokerUnavailable, SchemaError
 from outwork.job import Job, Moment, Terms
@@ -120,6 +120,12 @@ class JoinedDatabase(Database):
             f"nobody can wait for jobs on Django's own connection to {self.alias!r} (is it a database in memory?)"
         )
 
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        raise NotImplementedError("this connection is Django's already")
+
+    def probes(self) -> tuple[Statement, Statement]:
+        raise NotImplementedError("this connection is Django's already")
+
     def reserve(self, size: int) -> None:
         """The database is the application's: it looks after its disk."""
 
@@ -190,13 +196,6 @@ class JoinedBroker(SQLBroker):
 
         self._steer(ids, move)
         return len(hurried)
-
-
-def accept_by_statements(database: JoinedDatabase, jobs: Sequence[tuple[Job, bytes]]) -> None:
-    """Add jobs by the statements that the dialect has for connections that are not ours."""
-    with database.explaining(), atomic(database.alias), database.connection.cursor() as cursor:
-        for statement in database.insertion(jobs):
-            cursor.execute(statement.sql, statement.parameters)
 
 
 def _line(error: Exception) -> str:

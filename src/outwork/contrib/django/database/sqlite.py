@@ -11,7 +11,7 @@ from django.db import OperationalError, connections
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell, Statement, Transaction
+from outwork.brokers.sql.dialect import Bell, Transaction
 from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.brokers.sql.sqlite_bell import SQLiteBell
 from outwork.brokers.sql.sqlite_file import FileConnection, SQLiteFile
@@ -41,9 +41,6 @@ class JoinedSQLite(JoinedDatabase):
             tx.insert([admit(job, body, tx.now) for job, body in jobs])
 
         self.write(Role.ACCEPT, insert)
-
-    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
-        raise NotImplementedError("SQLite takes them in `accept`")
 
     def is_busy(self, error: Exception) -> bool:
         return "locked" in str(error)

@@ -1,0 +1,67 @@
+"""What a worker process loads: `outwork.contrib.django.load:ALIAS` is the application of that alias in `TASKS`.
+
+It sets Django up (`DJANGO_SETTINGS_MODULE`), imports the `tasks` module of every installed application, and answers
+with the application. `WHERE` is how the command line names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outwork.contrib.django.application import Application
+
+
+def target_of(alias: str) -> str:
+    """What `outwork -A` takes. Raises ValueError for an alias that cannot be written there."""
+    if not alias or set(alias) & set(".: ,"):
+        raise ValueError(
+            f"the alias {alias!r} has a dot, a colon, a comma or a space in it: a worker cannot be told of it"
+        )
+    return f"{__name__}:{alias}"
+
+
+def __getattr__(alias: str) -> Callable[[], Application]:
+    if alias.startswith("__"):
+        raise AttributeError(alias)
+
+    def load() -> Application:
+        import django
+        from django.apps import apps
+
+        if not apps.ready:
+            django.setup()
+            _quieten()
+        return loaded(alias)
+
+    return load
+
+
+def _quieten() -> None:
+    """The worker says itself how each task went: Django's lines about it only where the project asks for them."""
+    for name in ("django.tasks", "django_tasks"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET and not logger.handlers:
+            logger.setLevel(logging.WARNING)
+
+
+def loaded(alias: str) -> Application:
+    """The application of an alias, with all tasks that Django's applications declare in their `tasks` modules."""
+    from django.utils.module_loading import autodiscover_modules
+
+    from outwork.contrib.django.application import backend_of
+
+    autodiscover_modules("tasks")
+    return backend_of(alias).app
+
+
+def hand_down(environ: dict[str, str] | Any = os.environ) -> None:
+    """Let processes that this one starts import what it can: `manage.py` need not be in the current directory."""
+    roots = (sys.prefix, sys.base_prefix, sys.exec_prefix)
+    own = [os.path.abspath(path or os.curdir) for path in sys.path if not path.startswith(roots)]
+    inherited = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*own, *inherited]))
