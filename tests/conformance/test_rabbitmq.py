@@ -49,7 +49,7 @@ class RabbitConformance(BrokerConformance):
 
     def plant_garbage(self, broker: Broker, job_id: str, body: bytes) -> None:
         assert isinstance(broker, RabbitMQBroker)
-        self.admin.replace_body(broker.topology.main("default"), job_id, body)
+        self.admin.replace_body(broker.topology.tier("default", 0), job_id, body)
 
     def refused_job(self) -> Job:
         return new_job(delay=5 * 365 * 86_400.0)

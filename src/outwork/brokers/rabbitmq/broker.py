@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from threading import Condition
 from typing import Final, Self
 
@@ -39,6 +40,7 @@ from outwork.brokers.rabbitmq.lines import Delivery, Line
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.messages import Message, of_job
 from outwork.brokers.rabbitmq.options import Options
+from outwork.brokers.rabbitmq.pool import Pool
 from outwork.brokers.rabbitmq.post import Letter, Post
 from outwork.brokers.rabbitmq.renewal import Renewal
 from outwork.brokers.rabbitmq.talk import explained
@@ -92,10 +94,10 @@ class RabbitMQBroker(Broker):
         self._link = Link(self._options, self.topology, self._make_intake)
         self._post = Post(self._options, self.topology, self._link)
         self._hand = Hand()
+        self._pool = Pool(self.topology, self._link, self._hand, self._changed)
         self._renewal = Renewal(self._options, self._link, self._post, self._changed)
         self._diversion = Diversion(self._link, self._post, self.terms, self.now)
         self._names: set[str] = set()
-        self._free = 0
         self._expired = 0
         self._late: list[Letter] = []
 
@@ -172,7 +174,7 @@ class RabbitMQBroker(Broker):
         with self._changed:
             claimed = self._hand.still_held(claim_id)
         if limit > 0 and not claimed:
-            claimed = self._claim(claim_id, queues, limit, free, worker)
+            claimed = self._claim(claim_id, queues, limit, free)
         return Exchanged(answers, claimed, None)
 
     def _settle(self, outcomes: Sequence[Settlement]) -> list[Answer]:
@@ -248,40 +250,22 @@ class RabbitMQBroker(Broker):
 
     # ---- claiming ---------------------------------------------------------------------------------------------------
 
-    def _lines(self, intake: Intake, names: Sequence[str]) -> list[tuple[Line, Line]]:
-        """The two lines of each of these queues, which are declared."""
-        topology = self.topology
-        pairs: list[tuple[Line, Line]] = []
-        for name in names:
-            main, solo = topology.main(name), topology.solo(name)
-            pairs.append((intake.line(name, main), intake.line(name, solo, solo=True)))
-        self._link.declare([topology.dead_letters(), *(topology.queue(line.queue) for pair in pairs for line in pair)])
-        return pairs
-
     def _ready(self) -> Intake:
         """The intake, with the publisher that it needs."""
         self._link.publisher()
         return self._link.intake()
 
-    def _claim(self, claim_id: str, queues: Sequence[Share], limit: int, free: int, worker: str) -> list[Claimed]:
+    def _claim(self, claim_id: str, queues: Sequence[Share], limit: int, free: int) -> list[Claimed]:
         intake = self._ready()
-        pairs = self._lines(intake, [queue for queue, _ in queues])
-        wanted: list[tuple[Line, int]] = []
-        now = time.monotonic()
-        with self._changed:
-            self._free = free
-            for line in intake.lines.values():
-                line.resting = True
-            for (main, solo), (_, most) in zip(pairs, queues, strict=True):
-                for line, more in ((main, min(limit, most)), (solo, min(limit, most, free))):
-                    line.resting = more <= 0
-                    if more > 0:
-                        line.asked_at = now
-                        wanted.append((line, more))
+        found = self._pool.lines(intake, [queue for queue, _ in queues])
+        wanted = self._pool.wanted(intake, found, queues, limit, free)
         self._serve(intake, wanted)
         with self._changed:
-            taken = self._take(intake, pairs, queues, limit, free, claim_id, worker)
+            hold = partial(self._hand.hold, intake=intake, claim_id=claim_id)
+            taken, gone = self._pool.take(found, queues, limit, free, self.now(), hold, self._expire)
             self._hand.taken(claim_id, taken)
+        if gone:
+            intake.ack(gone)
         return self._started_once(intake, taken, claim_id)
 
     def _serve(self, intake: Intake, wanted: list[tuple[Line, int]]) -> None:
@@ -291,52 +275,6 @@ class RabbitMQBroker(Broker):
             raise BrokerUnavailable(f"{self.url} does not answer") from error
         except Exception as error:
             raise explained(error, self._options, "consuming") from error
-
-    def _take(
-        self,
-        intake: Intake,
-        pairs: list[tuple[Line, Line]],
-        queues: Sequence[Share],
-        limit: int,
-        free: int,
-        claim_id: str,
-        worker: str,
-    ) -> list[Held]:
-        """Out of the lines, the older of the two first."""
-        taken: list[Held] = []
-        gone: list[Delivery] = []
-        held_now = self._hand.held
-        now = self.now()
-        for (main, solo), (_, most) in zip(pairs, queues, strict=True):
-            left = min(most, limit - len(taken))
-            passed_over: list[Delivery] = []
-            while left > 0:
-                line = _next(main, solo, free)
-                if line is None:
-                    break
-                delivery = line.buffer.popleft()
-                message = delivery.message
-                known = held_now.get(message.id)
-                if known is not None and known.alive:
-                    if known.moving:
-                        passed_over.append(delivery)
-                    else:
-                        gone.append(delivery)  # a second copy of what is in hand
-                    continue
-                if message.expires is not None and message.expires <= now:
-                    self._expire(delivery, now)
-                    gone.append(delivery)
-                    continue
-                held = Held(delivery, intake, claim_id, worker)
-                held_now[message.id] = held
-                taken.append(held)
-                free -= line.solo
-                left -= 1
-            for delivery in reversed(passed_over):
-                delivery.line.buffer.appendleft(delivery)
-        if gone:
-            intake.ack(gone)
-        return taken
 
     def _started_once(self, intake: Intake, taken: list[Held], claim_id: str) -> list[Claimed]:
         """What was claimed. What must never start twice is acknowledged before, and the server has read that."""
@@ -413,9 +351,9 @@ class RabbitMQBroker(Broker):
                 return False
         try:
             intake = self._ready()
-            lines = [line for pair in self._lines(intake, queues) for line in pair]
+            lines = [line for three in self._pool.lines(intake, queues) for line in three]
             with self._changed:
-                idle = [(line, 1) for line in lines if line.tag is None and self._counts(line)]
+                idle = [(line, 1) for line in lines if line.tag is None and self._pool.counts(line)]
             self._serve(intake, idle)
         except OutworkError:
             if self._closed:
@@ -425,17 +363,13 @@ class RabbitMQBroker(Broker):
             while not self._closed:
                 if self._taken_interrupt():
                     return False
-                if intake.ended is not None or any(line.buffer and self._counts(line) for line in lines):
+                if intake.ended is not None or any(line.buffer and self._pool.counts(line) for line in lines):
                     return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(left)
             return False
-
-    def _counts(self, line: Line) -> bool:
-        """Whether what arrives there is work for those who wait."""
-        return not line.resting and (not line.solo or self._free > 0)
 
     def _taken_interrupt(self) -> bool:
         interrupted, self._interrupted = self._interrupted, False
@@ -472,16 +406,3 @@ class RabbitMQBroker(Broker):
     def now(self) -> float:
         """The host's clock: RabbitMQ shows none. It counts delays by its own."""
         return time.time() + self.clock_offset
-
-
-def _next(main: Line, solo: Line, free: int) -> Line | None:
-    """The line whose first message is to be claimed before the other's."""
-    if not solo.buffer or free <= 0:
-        return main if main.buffer else None
-    if not main.buffer:
-        return solo
-    return min(main, solo, key=lambda line: _place(line.buffer[0].message))
-
-
-def _place(message: Message) -> tuple[int, str]:
-    return -(message.priority or 0), message.id

@@ -8,6 +8,7 @@ from typing import Final
 from outwork.brokers.base import Claimed
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Delivery
+from outwork.brokers.rabbitmq.topology import SUSPECT
 from outwork.job import Answer
 
 REMEMBERED: Final = 10_000
@@ -17,13 +18,12 @@ EXCHANGES: Final = 64
 class Held:
     """A claimed job. `acked`: its message is gone already, because it must not be delivered twice."""
 
-    __slots__ = ("acked", "claim_id", "delivery", "intake", "moving", "worker")
+    __slots__ = ("acked", "claim_id", "delivery", "intake", "moving")
 
-    def __init__(self, delivery: Delivery, intake: Intake, claim_id: str, worker: str) -> None:
+    def __init__(self, delivery: Delivery, intake: Intake, claim_id: str) -> None:
         self.delivery = delivery
         self.intake = intake
         self.claim_id = claim_id
-        self.worker = worker
         self.acked = False
         self.moving = False
 
@@ -38,9 +38,24 @@ class Hand:
 
     def __init__(self) -> None:
         self.held: dict[str, Held] = {}
+        self._suspects: list[Held] = []
         self._settled: dict[tuple[str, str], None] = {}
         self._order: deque[tuple[str, str]] = deque()
         self._exchanges: OrderedDict[str, list[Held]] = OrderedDict()
+
+    def hold(self, delivery: Delivery, intake: Intake, claim_id: str) -> Held:
+        """Claim a delivered job."""
+        held = self.held[delivery.message.id] = Held(delivery, intake, claim_id)
+        if delivery.line.tier == SUSPECT:
+            self._suspects.append(held)
+        return held
+
+    def suspects(self) -> int:
+        """How many suspects are in hand."""
+        if self._suspects:
+            held = self.held
+            self._suspects = [one for one in self._suspects if one.alive and held.get(one.delivery.message.id) is one]
+        return len(self._suspects)
 
     def find(self, job_id: str, claim_id: str) -> Held | Answer:
         """The claim, if it can be settled; else what to answer."""

@@ -60,13 +60,13 @@ class Intake(Talk):
 
     # ---- from any thread --------------------------------------------------------------------------------------------
 
-    def line(self, name: str, queue: str, *, solo: bool = False, parked: bool = False) -> Line:
+    def line(self, name: str, queue: str, *, tier: int = 0, parked: bool = False) -> Line:
         """The line of a queue, made when it is first asked for."""
         found = self.lines.get(queue)
         if found is not None:
             return found
         with self.changed:
-            return self.lines.setdefault(queue, Line(name, queue, solo=solo, parked=parked))
+            return self.lines.setdefault(queue, Line(name, queue, tier=tier, parked=parked))
 
     def serve(self, wanted: Sequence[tuple[Line, int]]) -> None:
         """See to it that so many more can be claimed from each line, and that what is there already has arrived."""

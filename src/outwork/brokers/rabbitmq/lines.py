@@ -32,10 +32,10 @@ class Line:
     with the next `turn`; what the old one brought stays in hand, and no longer counts against the new one.
     """
 
-    def __init__(self, name: str, queue: str, *, solo: bool = False, parked: bool = False) -> None:
+    def __init__(self, name: str, queue: str, *, tier: int = 0, parked: bool = False) -> None:
         self.name = name
         self.queue = queue
-        self.solo = solo
+        self.tier = tier
         self.parked = parked
         self.buffer: deque[Delivery] = deque()
         self.tag: str | None = None

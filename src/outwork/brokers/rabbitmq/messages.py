@@ -22,6 +22,7 @@ from msgspec import DecodeError
 from outwork import codec
 from outwork.brokers.base import Claimed
 from outwork.brokers.rabbitmq.frames import Headers, Properties
+from outwork.brokers.rabbitmq.topology import SUSPECT
 from outwork.ids import new_job_id
 from outwork.job import Failure, Job, remember
 
@@ -62,10 +63,12 @@ class Message:
         return cast("str | None", self.headers.get("parked"))
 
     @property
-    def solo(self) -> bool:
-        """Claimed for a free slot only. A job that may not crash at all is, too: so it is never counted as crashed for
-        having lain in the buffer of a worker that died."""
-        return self.crashes > 0 or self.once or self.max_crashes == 0
+    def tier(self) -> int:
+        """How carefully it is claimed, see `pool`. A job that may not crash at all is not prefetched: so it is never
+        taken for crashed because it lay in the buffer of a worker that died."""
+        if self.crashes:
+            return min(self.crashes, SUSPECT)
+        return int(self.once or self.max_crashes == 0)
 
     @property
     def errors(self) -> tuple[Failure, ...]:

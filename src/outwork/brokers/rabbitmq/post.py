@@ -41,7 +41,7 @@ class Post:
     def job(self, message: Message, delay: float = 0.0, due: float | None = None) -> Letter:
         """To the queue of its job, now or after a delay."""
         topology = self._topology
-        target = topology.solo(message.queue) if message.solo else topology.main(message.queue)
+        target = topology.tier(message.queue, message.tier)
         once = message.once
         if delay <= 0:
             made = Properties(message.id, message.all_headers(), message.priority)

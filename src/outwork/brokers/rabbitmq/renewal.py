@@ -3,7 +3,7 @@ closes the channel for that; no client can read how long it waits, and before 4.
 
 So a message that has been in hand for a third of that time is renewed: a copy is published into a queue that only this
 channel consumes, comes back at once, and takes the place of the first, which is acknowledged. When this worker dies the
-copy, whose time to live is over by then, goes to the queue of crashed jobs.
+copy, whose time to live is over by then, goes to the queue of crashed jobs, or of suspects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from outwork.brokers.rabbitmq.lines import Delivery
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.options import Options
 from outwork.brokers.rabbitmq.post import Letter, Post
-from outwork.brokers.rabbitmq.topology import Route
+from outwork.brokers.rabbitmq.topology import SUSPECT, Route
 from outwork.ids import new_claim_id
 
 ROOM: Final = 10_000
@@ -45,9 +45,9 @@ class Renewal:
         """The copy, and somebody who waits for it."""
         intake, message = held.intake, held.delivery.message
         topology = self._link.topology
-        solo = topology.solo(message.queue)
-        parked = topology.parked(topology.main(message.queue), intake.owner, solo)
-        self._link.declare([topology.dead_letters(), topology.queue(solo), parked])
+        back = topology.tier(message.queue, min(message.crashes + 1, SUSPECT))
+        parked = topology.parked(topology.tier(message.queue, 0), intake.owner, back)
+        self._link.declare([topology.dead_letters(), topology.queue(back), parked])
         intake.serve([(intake.line(message.queue, parked.name, parked=True), ROOM)])
         mark = new_claim_id()
         intake.renewals[mark] = partial(self._renewed, held, hand)

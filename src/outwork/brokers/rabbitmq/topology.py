@@ -2,6 +2,7 @@
 
     default exchange ──> P.q.NAME             jobs that may be prefetched
                     ──> P.solo.NAME           jobs claimed for a free slot only: crashed, at most once
+                    ──> P.suspect.NAME        jobs that crashed twice, claimed one at a time
                     ──> P.dead                jobs that ended badly, with the reason
     P.delay.24 ──1──> queue P.delay.24, expires ──> P.delay.23 ──0──> P.delay.22 ...  ──> P.due ──> P.q.NAME
 
@@ -26,6 +27,9 @@ TOP_BITS: Final = 24
 LEVELS: Final = tuple(1 << bit for bit in range(TOP_BITS + 1)) + (1 << TOP_BITS,) * 6
 """The units that each level waits. Beyond the binary digits some of the longest ones, for a year in all."""
 LONGEST: Final = sum(LEVELS) * UNIT
+WORDS: Final = ("q", "solo", "suspect")
+TIERS: Final = len(WORDS)
+SUSPECT: Final = 2
 PRIORITIES: Final = 10
 PARKED: Final = ".parked."
 PARKED_SECONDS: Final = 1
@@ -81,11 +85,9 @@ class Topology:
         self.dead = f"{prefix}.dead"
         self.due = f"{prefix}.due"
 
-    def main(self, name: str) -> str:
-        return f"{self.prefix}.q.{_fitting(name)}"
-
-    def solo(self, name: str) -> str:
-        return f"{self.prefix}.solo.{_fitting(name)}"
+    def tier(self, name: str, tier: int) -> str:
+        """The queue of the jobs of this queue that are claimed so carefully."""
+        return f"{self.prefix}.{WORDS[tier]}.{_fitting(name)}"
 
     def queue(self, amqp_name: str) -> Queue:
         """A queue of jobs. What the server drops (a delivery limit, an overflow) goes to the dead letters."""
@@ -101,16 +103,16 @@ class Topology:
     def dead_letters(self) -> Queue:
         return Queue(self.dead, {"x-queue-type": self.kind})
 
-    def parked(self, amqp_name: str, owner: str, solo: str) -> Queue:
+    def parked(self, amqp_name: str, owner: str, back: str) -> Queue:
         """Where the message of a long job is renewed: its only consumer is the worker that runs the job; when that is
         gone the message is overdue at once and goes back to be run again."""
         return Queue(
-            f"{amqp_name}{PARKED}{owner}",
+            f"{amqp_name}{PARKED}{owner}.{back.split('.')[1]}",
             {
                 "x-message-ttl": PARKED_SECONDS * 1000,
                 "x-expires": 86_400_000,
                 "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": solo,
+                "x-dead-letter-routing-key": back,
                 **self._kind(),
             },
         )

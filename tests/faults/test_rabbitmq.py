@@ -1,0 +1,318 @@
+"""What RabbitMQ alone survives: dead workers, cut connections, restarts, a full server, long tasks. A real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from outwork import Outwork
+from outwork.brokers.base import Claimed, Settlement, Share
+from outwork.brokers.rabbitmq.broker import RabbitMQBroker
+from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable
+from outwork.ids import new_claim_id
+from outwork.job import Done
+from outwork.testing.conformance import new_job
+from support import chores
+from support.ledger import Ledger
+from support.rabbitmq_admin import Admin
+from support.rabbitmq_server import RabbitServer
+from support.waiting import until
+from support.workers import Workers
+
+TARGET = "support.chores"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["quorum", "classic"])
+def broker_url(request: pytest.FixtureRequest, server: RabbitServer) -> str:
+    return server.url(prefix=f"f{new_claim_id()[:12]}", queue_type=request.param)
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[RabbitMQBroker]:
+    with closing(RabbitMQBroker.from_url(broker_url)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def admin(server: RabbitServer) -> Iterator[Admin]:
+    with closing(Admin(server.url())) as admin:
+        yield admin
+
+
+def take(broker: RabbitMQBroker, count: int, queue: str = "default") -> list[Claimed]:
+    """Claim so many jobs that must come."""
+    claimed: list[Claimed] = []
+
+    def look() -> bool:
+        room = count - len(claimed)
+        claimed.extend(broker.exchange(new_claim_id(), [], [Share(queue, room)], room, room, "worker-1").claimed)
+        return len(claimed) == count or (broker.wait([queue], 0.1) and False)
+
+    until(look, f"{count} jobs")
+    return claimed
+
+
+def settle(broker: RabbitMQBroker, claimed: list[Claimed]) -> list[str]:
+    done = [Settlement(one.id, one.claim_id, Done(b"1")) for one in claimed]
+    return [answer.value for answer in broker.exchange(new_claim_id(), done, [], 0, 0, "worker-1").answers]
+
+
+def lose_connections(server: RabbitServer, broker: RabbitMQBroker) -> None:
+    """As when the worker is gone: the server takes back all that it had in hand."""
+    server.ctl("close_all_connections", "a test")
+    until(lambda: broker._link.open_intake is None, "the end of the connection")
+
+
+# ---- dead workers ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Ledger, workers: Workers) -> None:
+    """500 jobs; three times a worker is killed with `kill -9`, then one of default settings goes on."""
+    app.enqueue_many(chores.step.bind(f"job-{number}") for number in range(500))
+    doubtful: set[str] = set()
+    for round_ in range(3):
+        running = workers.start(TARGET)
+        target = ledger.count("E") + 40 * (round_ + 1)
+        until(lambda target=target: ledger.count("E") >= target, "the end of some jobs")  # type: ignore[misc]
+        before = ledger.keys("S")
+        running.kill_all()
+        doubtful |= ledger.in_flight() | {key for key, times in ledger.keys("S").items() if times > before[key]}
+    began = time.monotonic()
+    last = workers.start(TARGET)
+    until(lambda: len(ledger.keys("E")) == 500, "the end of all jobs", seconds=60)
+    assert time.monotonic() - began < 60
+    twice = set(ledger.twice())
+    assert len(twice) <= 3 * 20 + len(doubtful)  # settled, but the acknowledgement had not left the process
+    assert last.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["exit"])
+def test_a_job_that_kills_its_worker_is_stopped_and_the_innocent_survive(
+    app: Outwork, ledger: Ledger, workers: Workers, how: chores.Death, admin: Admin
+) -> None:
+    chores.poison.enqueue("poison", how)
+    app.enqueue_many(chores.step.bind(f"innocent-{number}") for number in range(50))
+    workers.start(TARGET, "--concurrency", "4")
+    until(lambda: len(ledger.keys("E")) == 50, "the end of all the others", seconds=60)
+    broker = app.broker
+    assert isinstance(broker, RabbitMQBroker)
+    until(lambda: admin.count(broker.topology.dead) == 1, "its burial")
+    assert ledger.count("S", "poison") == 4
+    [(_, properties, _)] = admin.take(broker.topology.dead)
+    assert properties.headers["reason"] == "its worker died 4 times"
+    assert properties.headers["crashes"] == 4
+
+
+def test_a_job_that_was_only_prefetched_is_not_blamed(
+    server: RabbitServer, broker_url: str, broker: RabbitMQBroker, admin: Admin
+) -> None:
+    """Many workers die with it in their buffer; it is counted once, and RabbitMQ's own count never grows."""
+    broker.enqueue([new_job()])
+    topology = broker.topology
+    for _ in range(25):
+        with closing(RabbitMQBroker.from_url(broker_url)) as victim:
+            victim.wait(["default"], 0.2)
+            victim._closed = True  # it dies: nothing is given back
+            victim._link.close()
+    [claimed] = take(broker, 1)
+    assert claimed.crashes <= 1
+    assert admin.count(topology.dead) in (0, None)
+    assert settle(broker, [claimed]) == ["done"]
+
+
+def test_at_most_once_is_acknowledged_before_it_starts(app: Outwork, ledger: Ledger, workers: Workers) -> None:
+    chores.once.enqueue("once", 60)
+    running = workers.start(TARGET)
+    until(lambda: ledger.count("S", "once"), "its start")
+    running.kill_all()
+    workers.start(TARGET)
+    chores.step.enqueue("after")
+    until(lambda: ledger.count("E", "after"), "the next job")
+    assert ledger.count("S", "once") == 1
+
+
+# ---- lost connections ------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_ends_with_its_connection(server: RabbitServer, broker: RabbitMQBroker) -> None:
+    broker.enqueue([new_job(), new_job()])
+    first, second = take(broker, 2)
+    assert settle(broker, [first]) == ["done"]
+    lose_connections(server, broker)
+    assert broker.extend([(second.id, second.claim_id)]).lost == {second.id}  # type: ignore[list-item]
+    assert settle(broker, [first, second]) == ["already", "stale"]
+    [again] = take(broker, 1)
+    assert (again.id, again.crashes, again.attempt) == (second.id, 1, 2)
+    assert again.errors[-1].message == "its worker died or lost the lease (1 of 3 crashes allowed)"
+    assert settle(broker, [again]) == ["done"]
+
+
+def test_nothing_is_lost_when_all_connections_are_closed_under_load(
+    server: RabbitServer, app: Outwork, ledger: Ledger, workers: Workers
+) -> None:
+    running = workers.start(TARGET).ready()
+    over = threading.Event()
+
+    def cut() -> None:
+        while not over.wait(1.0):
+            server.ctl("close_all_connections", "a test")
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        for number in range(200):
+            chores.step.enqueue(f"job-{number}", 0.02)
+            time.sleep(0.02)
+    finally:
+        over.set()
+        cutter.join()
+    until(lambda: len(ledger.keys("E")) == 200, "the end of all jobs", seconds=60)
+    assert running.stop() == 0
+
+
+def test_a_server_that_restarts_keeps_all(server: RabbitServer, app: Outwork, ledger: Ledger, workers: Workers) -> None:
+    running = workers.start(TARGET).ready()
+    app.enqueue_many(chores.step.bind(f"job-{number}", 0.05) for number in range(300))
+    chores.step.using(run_after=2).enqueue("delayed")
+    until(lambda: ledger.count("E") >= 20, "some of them")
+    server.stop()
+    with pytest.raises(BrokerUnavailable):
+        chores.step.enqueue("refused")
+    server.start()
+    until(lambda: len(set(ledger.keys("E")) - {"refused"}) >= 301, "the end of all jobs", seconds=90)
+    chores.step.enqueue("afterwards")
+    until(lambda: ledger.count("E", "afterwards"), "the next job", seconds=60)
+    assert running.stop() == 0
+
+
+# ---- a server that says no -------------------------------------------------------------------------------------------
+
+
+def refused(broker: RabbitMQBroker) -> bool:
+    """Whether the server takes no jobs. The first may still get through: it is not told before it tries."""
+    try:
+        broker.enqueue([new_job()])
+    except BrokerFull as error:
+        assert "takes no messages at the moment" in str(error)
+        return True
+    return False
+
+
+def test_a_server_out_of_memory_refuses_jobs_and_lets_workers_finish(server: RabbitServer, broker_url: str) -> None:
+    with closing(RabbitMQBroker.from_url(f"{broker_url}&put_timeout=2")) as broker:
+        broker.enqueue([new_job() for _ in range(10)])
+        claimed = take(broker, 10)
+        server.ctl("set_vm_memory_high_watermark", "0")
+        try:
+            until(lambda: refused(broker), "a refusal")
+            assert settle(broker, claimed) == ["done"] * 10
+            broker._link.open_intake.flush()  # type: ignore[union-attr]
+        finally:
+            server.ctl("set_vm_memory_high_watermark", "0.6")
+        until(lambda: broker._link.open_publisher is not None and not broker._link.open_publisher.blocked, "room")
+        assert broker.enqueue([new_job(queue="other")]) == [None]
+
+
+def test_a_queue_declared_with_other_arguments(server: RabbitServer) -> None:
+    prefix = f"f{new_claim_id()[:12]}"
+    for kind, other in (("classic", "quorum"), ("quorum", "classic")):
+        with closing(RabbitMQBroker.from_url(server.url(prefix=prefix + kind, queue_type=kind))) as one:
+            one.enqueue([new_job()])
+        with (
+            closing(RabbitMQBroker.from_url(server.url(prefix=prefix + kind, queue_type=other))) as two,
+            pytest.raises(BrokerRefused, match="exists already with other arguments"),
+        ):
+            two.enqueue([new_job()])
+
+
+def test_missing_rights_and_strangers(server: RabbitServer) -> None:
+    server.ctl("add_user", "limited", "secret")
+    url = server.url().replace("guest:guest", "limited:secret")
+    refused: list[tuple[str, str]] = [
+        (url, "the virtual host '/' does not exist, or is not open to 'limited'"),
+        (url.replace("secret", "wrong"), "does not know the user 'limited' with this password"),
+        (server.url("nowhere"), "the virtual host 'nowhere' does not exist"),
+    ]
+    for where, said in refused:
+        with closing(RabbitMQBroker.from_url(where)) as broker, pytest.raises(BrokerRefused, match=said):
+            broker.enqueue([new_job()])
+    server.ctl("set_permissions", "-p", "/", "limited", "^$", ".*", ".*")
+    with (
+        closing(RabbitMQBroker.from_url(url)) as broker,
+        pytest.raises(BrokerRefused, match="has not the right to use"),
+    ):
+        broker.enqueue([new_job()])
+
+
+def test_a_server_that_is_not_there(server: RabbitServer) -> None:
+    with (
+        closing(RabbitMQBroker.from_url("amqp://guest:guest@127.0.0.1:1/")) as broker,
+        pytest.raises(BrokerUnavailable, match="cannot be reached"),
+    ):
+        broker.enqueue([new_job()])
+    url = server.url().replace("@", "@127.0.0.1:1,")
+    with closing(RabbitMQBroker.from_url(f"{url}?prefix=f{new_claim_id()[:12]}")) as broker:
+        assert broker.enqueue([new_job()]) == [None]
+
+
+# ---- long tasks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(server: RabbitServer) -> Iterator[Callable[[], Any]]:
+    """The server waits 3 s for an acknowledgement (channels that are opened from now on)."""
+    server.ctl("eval", "application:set_env(rabbit, consumer_timeout, 3000).")
+    server.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
+    yield lambda: None
+    server.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
+    server.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 60000).")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_long_task_is_started_once(app: Outwork, ledger: Ledger, workers: Workers, broker_url: str) -> None:
+    running = workers.start(TARGET, url=f"{broker_url}&consumer_timeout=3&lease=1.5").ready()
+    chores.step.enqueue("long", 12)
+    chores.step.enqueue("longer", 14)
+    until(lambda: ledger.count("E") == 2, "their end")
+    assert ledger.count("S") == 2
+    assert "lost" not in running.text()
+    chores.step.enqueue("short")
+    until(lambda: ledger.count("E") == 3, "the next one")
+    assert running.stop() == 0
+    assert ledger.count("S") == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_long_task_whose_worker_dies_is_run_again(
+    app: Outwork, ledger: Ledger, workers: Workers, broker_url: str
+) -> None:
+    url = f"{broker_url}&consumer_timeout=3&lease=1.5"
+    running = workers.start(TARGET, url=url).ready()
+    chores.step.enqueue("long", 6)
+    until(lambda: ledger.count("S") == 1, "its start")
+    time.sleep(3.5)  # renewed by now
+    running.kill_all()
+    workers.start(TARGET, url=url)
+    until(lambda: ledger.count("E") == 1, "its end")
+    assert ledger.count("S") == 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_less_patient_than_we_think_takes_back(app: Outwork, ledger: Ledger, workers: Workers) -> None:
+    """Nothing is lost: the job is run again, and the worker goes on."""
+    running = workers.start(TARGET).ready()
+    chores.step.enqueue("long", 6)
+    until(lambda: ledger.count("S") == 2, "its second start")
+    running.kill_all()
