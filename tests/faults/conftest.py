@@ -11,14 +11,22 @@ import pytest
 from outwork import Outwork
 from support import chores
 from support.ledger import VARIABLE, Ledger
+from support.mariadb_server import shared_mariadb
+from support.postgres_server import shared_postgres
 from support.workers import Workers, workers_in
 
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty broker, to which options may be appended after a `?`."""
+    if request.param == "postgresql":
+        shared_postgres().empty()
+        return shared_postgres().url()
+    if request.param == "mysql":
+        shared_mariadb().empty()
+        return shared_mariadb().url()
     assert request.param == "sqlite"
     return f"sqlite:///{tmp_path}/tasks.db"
 

@@ -20,6 +20,7 @@ from support.waiting import until
 from support.workers import Workers
 
 TARGET = "support.chores"
+pytestmark = pytest.mark.parametrize("broker_url", ["sqlite"], indirect=True)
 
 
 def ended(app: Outwork, state: State = State.SUCCESSFUL) -> int:

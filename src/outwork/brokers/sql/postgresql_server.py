@@ -294,8 +294,9 @@ class PostgreSQLServer(ServerDatabase[Session]):
     # ---- the schema -------------------------------------------------------------------------------------------------
 
     def _meta(self, session: Session) -> dict[str, str]:
-        known = session.rows("SELECT to_regclass(%s)::text", [f"{self.prefix}meta"])
-        if known[0][0] is None:
+        # Not by to_regclass: inside a transaction that waited for somebody else's migration it answers from its cache.
+        seen = "SELECT 1 FROM pg_catalog.pg_class WHERE relname = %s AND pg_catalog.pg_table_is_visible(oid)"
+        if not session.rows(seen, [f"{self.prefix}meta"]):
             return {}
         return dict(session.rows(f"SELECT name, value FROM {self.prefix}meta"))
 
