@@ -144,7 +144,9 @@ def _object(target: str, module: ModuleType, path: str) -> Outwork:
         raise CannotLoad(f'"{target}" fails when it is called without arguments:\n{_own_frames(error)}') from error
     if app := _application_in(made):
         return app
-    raise CannotLoad(f'"{target}" returned a {type(made).__qualname__}, not an Outwork nor what has one as an extension')
+    raise CannotLoad(
+        f'"{target}" returned a {type(made).__qualname__}, not an Outwork nor what has one as an extension'
+    )
 
 
 def _application_in(value: object) -> Outwork | None:

@@ -48,7 +48,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     - push: an idle worker is woken, it does not poll
     - shared: workers in other processes can take the jobs
     - presence: workers see each other
-    - ordered: a job given back or enqueued with a due time in the past has its place by that time, not behind the others
+    - ordered: a job given back, or enqueued with a due time in the past, has its place by that time
     """
 
     durable: bool = True
