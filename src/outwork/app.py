@@ -33,6 +33,7 @@ from outwork.task import Call, Task
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from concurrent.futures import Future
 
     from outwork.flusher import Flusher
     from outwork.waiter import Waiter
@@ -452,6 +453,11 @@ class Outwork(Registry):
         finally:
             self._waiter.forget(job_id, future)
         return await self.in_thread(self.look_up, job_id)
+
+    def when_ended(self, job_id: str) -> Future[None]:
+        """A future that is done when the job has ended, or is not known; it fails if the store cannot be asked. All that
+        wait share one thread: a callback must not block it."""
+        return self._waiter.watch(job_id)
 
     def cancel(self, job_id: str) -> State | None:
         """Cancel a job; its state afterwards, None if it is not known."""
