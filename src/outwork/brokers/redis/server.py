@@ -109,7 +109,7 @@ class Server:
     def fault(self, error: Exception, wire: Wire) -> Fault:
         """What this error of the driver means; a connection of an era that ended with it is not used again."""
         fault = explain(error, self.connections.place, self.options, connecting=False)
-        if fault.word not in ("SILENT", "TRYAGAIN", "ASK", "BUSY", "OOM", "NOREPLICAS", "NOPERM", "WRONGTYPE"):
+        if fault.word not in ("TRYAGAIN", "ASK", "BUSY", "OOM", "NOREPLICAS", "NOPERM", "WRONGTYPE"):
             self.connections.lost(wire.era, fault.place if self.options.layout == "cluster" else None)
         return fault
 

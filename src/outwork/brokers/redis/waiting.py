@@ -36,7 +36,7 @@ class Alarm:
     """Rung from any thread, it ends one sleep: the running or the next one. Once closed, it ends all."""
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read, self._write = os.pipe()
         self._lock = threading.Lock()
         self._rung = False
         self._closed = False
@@ -63,9 +63,10 @@ class Alarm:
             return False
 
     def close(self) -> None:
-        self.ring()
         with self._lock:
-            self._closed = True
+            if not self._closed:
+                self._closed = True
+                os.write(self._write, b"!")  # nobody reads it any more, so it ends every sleep
 
     def sleep(self, wire: Wire | None, timeout: float) -> bool:
         """Until the connection has something to read (True), the alarm is rung, or the time is over (False)."""
