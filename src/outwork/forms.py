@@ -19,6 +19,9 @@ REDIS: Final[Mapping[str, str | int]] = {"redis_ip": "127.0.0.1", "redis_port": 
 FORM: Final = frozenset({"type", *REDIS})
 """What a `[worker]` table of this form has, beside the settings that it may have in any case."""
 
+OUTSIDE: Final = frozenset({"broker", "broker_url", "lease", "max_payload", "modules", "retention", "worker"})
+"""What a mapping of all settings has, and a `[worker]` table has not."""
+
 
 def from_mapping(mapping: Mapping[str, object], *, place: str = "mapping") -> dict[str, object]:
     """Settings by their dotted keys, from a mapping with tables inside; what `configure` takes.
@@ -50,7 +53,7 @@ def from_worker_table(section: Mapping[str, object] | None, *, place: str = "map
 
 def of_application(mapping: Mapping[str, object] | None, *, place: str = "mapping") -> dict[str, object]:
     """Settings from what an application has: all of them, with tables; or its `[worker]` table alone."""
-    if mapping and not {"worker", "broker_url", "broker"}.isdisjoint(name.lower() for name in mapping):
+    if mapping and not OUTSIDE.isdisjoint(name.lower().partition("__")[0] for name in mapping):
         return {"broker_url": "thread:"} | from_mapping(mapping, place=place)
     return from_worker_table(mapping, place=place)
 

@@ -23,6 +23,8 @@ from msgspec import Struct
 from outwork.brokers.url import masked
 from outwork.durations import bytes_of, seconds_of
 from outwork.errors import SettingsError
+from outwork.forms import FORM, url_of_worker
+from outwork.toml_lines import line_of
 
 PREFIX: Final = "OUTWORK_"
 FILE_NAME: Final = "outwork.toml"
@@ -407,8 +409,12 @@ def _read_toml(path: Path, text: str) -> Layer:
             line = line_of(text, (*above, name))
             if not isinstance(value, dict):
                 raise SettingsError(f"{path}:{line} {name}: a table is needed: [{'.'.join((*above, name))}]")
-            for inner, item in cast("dict[str, object]", value).items():
-                _take(layer, path, text, above, (name, inner), item)
+            table = cast("dict[str, object]", value)
+            if name == "worker" and not FORM.isdisjoint(table):
+                _take_kind(layer, path, text, above, table, "broker_url" in document)
+            for inner, item in table.items():
+                if name != "worker" or inner not in FORM:
+                    _take(layer, path, text, above, (name, inner), item)
         elif isinstance(value, dict):
             close = get_close_matches(name, TABLES, n=1) or sorted(TABLES)
             there = f"{path}:{line_of(text, (*above, name))} [{'.'.join((*above, name))}]"
@@ -426,6 +432,18 @@ def _take(layer: Layer, path: Path, text: str, above: tuple[str, ...], names: tu
     if key not in READERS:
         raise SettingsError(f"{label}: unknown key{_nearest(key, names[0])}")
     layer[key] = _Value(value, label, origin, path.absolute().parent)
+
+
+def _take_kind(
+    layer: Layer, path: Path, text: str, above: tuple[str, ...], table: dict[str, object], has_url: bool
+) -> None:
+    """A `[worker]` table that names a kind of worker instead of a URL."""
+    form = {key: value for key, value in table.items() if key in FORM}
+    origin = f"{path}:{line_of(text, (*above, 'worker', 'type' if 'type' in form else next(iter(form))))}"
+    label = f"{origin} [{'.'.join((*above, 'worker'))}]"
+    if has_url:
+        raise SettingsError(f"{label}: broker_url and worker.type both say where tasks run. Leave one of them out")
+    layer["broker_url"] = _Value(url_of_worker(form, place=label), f"{label} type", origin)
 
 
 def _anchored(found: _Value, url: str, folder: Path) -> str:
@@ -454,43 +472,3 @@ def anchored(url: str, folder: Path) -> str:
         return url
     path = os.path.normpath(folder / unquote(relative))
     return f"{scheme}:///{quote(path)}{mark}{query}"
-
-
-_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
-_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_HEADER = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]\]?")
-_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
-
-
-def line_of(text: str, path: tuple[str, ...]) -> int:
-    """The number of the line where `path` is written in a TOML text that was parsed without error.
-
-    Inside an inline table it is the line where that table begins. Found by reading lines, because tomllib does not
-    tell: headers give the table, `key =` the rest, and multi-line texts are passed over.
-    """
-    table: tuple[str, ...] = ()
-    found = 1
-    length = 0
-    closing = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if closing:
-            if closing in line:
-                closing = ""
-            continue
-        if header := _HEADER.match(line):
-            here = table = _names(header.group(1))
-        elif assignment := _ASSIGNMENT.match(line):
-            here = table + _names(assignment.group(1))
-            rest = line[assignment.end() :]
-            closing = next((q for q in ('"' * 3, "'" * 3) if rest.count(q) % 2), "")
-        else:
-            continue
-        if here == path:
-            return number
-        if len(here) > length and here == path[: len(here)]:
-            found, length = number, len(here)
-    return found
-
-
-def _names(dotted: str) -> tuple[str, ...]:
-    return tuple(name.strip("\"'") for name in re.findall(_KEY, dotted))

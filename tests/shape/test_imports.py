@@ -91,6 +91,7 @@ PARTS: Final = {
     "outwork.brokers.url": "contract",
     "outwork.flusher": "app",
     "outwork.forms": "settings",
+    "outwork.toml_lines": "settings",
     "outwork.immediate": "app",
     "outwork.joining": "app",
     "outwork.serving": "app",
