@@ -27,7 +27,7 @@ TABLES: list[tuple[str, str]] = [
 WRONG: list[tuple[str, str]] = [
     (
         'type = "proces"',
-        r"type = 'proces' is not a kind of worker \(did you mean 'subprocess'\?\). Write one of: thread, subprocess, redis",
+        r"'proces' is not a kind of worker \(did you mean 'subprocess'\?\). Write one of: thread, subprocess, redis",
     ),
     ('type = "Redis"', r"\(did you mean 'redis'\?\). Write one of: thread, subprocess, redis"),
     ("type = 3", "type = 3 is not a kind of worker. Write one of: thread, subprocess, redis"),
