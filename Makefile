@@ -30,7 +30,7 @@ test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is mi
 	$(BIN)/pytest -n $(WORKERS)
 
 bench: $(VENV)/.test ## the benchmarks, beside the bare drivers
-	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks --bare
 
 docs: $(VENV)/.docs ## the documentation, as HTML; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
