@@ -54,6 +54,7 @@ class MariaDBServer:
                 str(INSTALL),
                 "--no-defaults",
                 f"--datadir={self.folder}/data",
+                f"--tmpdir={self.folder}",  # servers that share one take each other's files
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 *([f"--user={self._user}"] if self._user else []),
@@ -71,6 +72,7 @@ class MariaDBServer:
     def start(self) -> None:
         options = {
             "datadir": f"{self.folder}/data",
+            "tmpdir": str(self.folder),
             "port": str(self.port),
             "bind_address": "127.0.0.1",
             "socket": f"{self.folder}/server.sock",

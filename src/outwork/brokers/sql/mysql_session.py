@@ -6,13 +6,14 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import pymysql  # type: ignore[import-untyped]
 from pymysql.constants import CLIENT, COMMAND  # type: ignore[import-untyped]
 
 from outwork.brokers.base import Presence
 from outwork.brokers.sql.mysql_statements import NOW, among
 from outwork.brokers.sql.server import Fault, shortened
-from outwork.brokers.sql.server_moves import ServerTransaction, packed
+from outwork.brokers.sql.server_moves import AT_ONCE, RESULTS_LIMIT, ServerTransaction, packed
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, MissingDriver, OutworkError, SchemaError
 from outwork.job import Moment
 
@@ -23,6 +24,8 @@ SETTINGS: Final = (
     "SET SESSION innodb_lock_wait_timeout = 5, SESSION sql_mode = 'TRADITIONAL'",
 )
 
+PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
+
 AGAIN: Final = frozenset({1205, 1213, 1020, 1317})
 LOST: Final = frozenset(
     {0, 1040, 1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031}
@@ -30,6 +33,9 @@ LOST: Final = frozenset(
 REFUSED: Final = frozenset({1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1370, 1698, 2059, 2061})
 FULL: Final = frozenset({1021, 1041, 1114, 1037, 3675})
 MISSING: Final = frozenset({1054, 1146})
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Session:
@@ -115,7 +121,22 @@ class MySQLTransaction(ServerTransaction):
         self._session.many(sql, rows)
 
     def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
+        if PLAIN.fullmatch("".join(values)):  # as our ids are: the driver takes a microsecond to quote each
+            return "IN ('" + "', '".join(values) + "')", []
         return among(list(values)), [*values]
+
+    def succeed(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> int:
+        if len(results) > AT_ONCE or sum(map(len, results.values())) > RESULTS_LIMIT:
+            raise ValueError("too large for one statement")
+        try:
+            rows = [(job_id, result.decode()) for job_id, result in results.items()]
+        except UnicodeDecodeError:
+            return super().succeed(claim_id, results, prune_at)
+        given = _encode(rows).decode()
+        done = self._run(self._sql["succeed"], [self.now.wall, prune_at, given, claim_id])
+        self._run_ids("stop", results)
+        self.ends = True
+        return done
 
     def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
         return f"({' UNION ALL '.join(['SELECT %s AS queue'] * len(queues))})", [*queues]

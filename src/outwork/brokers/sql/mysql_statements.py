@@ -22,6 +22,14 @@ SQL: Final = {
     "place_scheduled": """
         INSERT INTO {p}scheduled (queue, due, id, task)
         SELECT queue, due, id, task FROM {p}job WHERE id {ids} AND token = %s AND due > @outwork_now""",
+    # The results are one JSON text, [[id, result]...]: the driver takes longer for many parameters than the server.
+    "succeed": """
+        INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
+            cancel_requested, result)
+        SELECT r.id, 'SUCCESSFUL', r.queue, r.task, %s, %s, r.claim_id, r.worker, r.started_at, r.cancel_requested,
+            v.result
+        FROM JSON_TABLE(%s, '$[*]' COLUMNS (id VARCHAR(64) PATH '$[0]', result LONGTEXT PATH '$[1]')) v
+        STRAIGHT_JOIN {p}running r ON r.id = v.id WHERE r.claim_id = %s""",
     "unready": f"DELETE r FROM {{p}}job j STRAIGHT_JOIN {{p}}ready r ON {PLACE} WHERE j.id {{ids}}",
     "unscheduled": f"DELETE s FROM {{p}}job j STRAIGHT_JOIN {{p}}scheduled s ON {APPOINTMENT} WHERE j.id {{ids}}",
     "ready_queues": "SELECT DISTINCT queue FROM {p}ready",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -115,6 +116,30 @@ class PostgreSQLServer(ServerDatabase[Session]):
     # ---- enqueue ----------------------------------------------------------------------------------------------------
 
     def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        if len(jobs) == 1 and jobs[0][0].due is None and jobs[0][0].delay is None:
+            [(job, body)] = jobs
+            self.patiently(Role.ACCEPT, lambda session: self._accept_one(session, job, body))
+        else:
+            self._accept_many(jobs)
+
+    def _accept_one(self, session: Session, job: Job, body: bytes) -> None:
+        given = {
+            "id": job.id,
+            "task": job.task,
+            "queue": job.queue,
+            "priority": job.priority,
+            "expires": job.expires,
+            "max_crashes": job.max_crashes,
+            "at_most_once": job.at_most_once,
+            "body": body,
+            "offset": self.offset(),
+            "key": Int4(self._key),
+        }
+        [(idle,)] = session.rows(self._sql["accept_one"], given)
+        if idle:
+            self.told(lambda: self._ring(session, [(READY, "+" + job.queue)]))
+
+    def _accept_many(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
         for some in portions(jobs):
             given = self._given(some)
             told = sorted({("~" if j.due or j.delay else "+") + j.queue for j, _ in some})
@@ -122,7 +147,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
             def put(session: Session, given: Mapping[str, object] = given, told: Sequence[str] = told) -> None:
                 [(idle,)] = session.rows(self._sql["accept"], given)
                 if idle:
-                    self._ring(session, [(READY, what) for what in told])
+                    self.told(lambda: self._ring(session, [(READY, what) for what in told]))
 
             self.patiently(Role.ACCEPT, put)
 
@@ -139,7 +164,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
             "at_most_once": flags([job.at_most_once for job, _ in jobs]),
             "body": blobs([body for _, body in jobs]),
             "offset": self.offset(),
-            "key": self._ring_of(READY).key,
+            "key": Int4(self._key),
         }
 
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
@@ -182,7 +207,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         marks = [self._mark(queue, began) for queue, _ in wanted]
         given: dict[str, object] = {
             "offset": self.offset(),
-            "key": self._ring_of(READY).key,
+            "key": Int4(self._key),
             "queues": texts([queue for queue, _ in wanted]),
             "mosts": integers([most for _, most in wanted]),
             "from_turns": integers([mark.turn for mark in marks]),
@@ -262,6 +287,11 @@ class PostgreSQLServer(ServerDatabase[Session]):
 
     # ---- bells ------------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _key(self) -> int:
+        """Of the advisory locks of those who sleep."""
+        return self._ring_of(READY).key
+
     def _ring_of(self, whom: str) -> Ring:
         return ring_of(self.identity(), whom)
 
@@ -280,7 +310,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         self._doorbell.ring([f"{whom} {what}" for whom, what in rings], send)
 
     def _announce(self, session: Session, tx: ServerTransaction) -> None:
-        [(idle, awaited)] = session.rows(self._sql["bells"], {"key": self._ring_of(READY).key})
+        [(idle, awaited)] = session.rows(self._sql["bells"], {"key": Int4(self._key)})
         rings = [(READY, "+" + queue) for queue in tx.ready] + [(READY, "~" + queue) for queue in tx.scheduled]
         told = (rings if idle else []) + ([(ENDED, "")] if awaited and tx.ends else [])
         if told:

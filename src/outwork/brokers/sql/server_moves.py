@@ -137,8 +137,7 @@ class ServerTransaction(Transaction):
         return promoted
 
     def take(self, queue: str, most: int, claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
-        heads = self._rows(self._sql["heads"], [queue, False, self.now.wall, most])
-        return self.take_these([job_id for _, _, job_id in heads], claim_id, worker, lease_until)
+        return self.take_these(self._ids("front", queue, self.now.wall, most), claim_id, worker, lease_until)
 
     def mix(self, queue: str, most: int, free: int) -> list[tuple[str, bool]]:
         both = [

@@ -37,6 +37,10 @@ COMMON: Final = {
         SELECT turn, due, id FROM {p}ready
         WHERE queue = %s AND solo = %s AND (expires_at IS NULL OR expires_at > %s)
         ORDER BY turn, due, id LIMIT %s FOR UPDATE SKIP LOCKED""",
+    "front": """
+        SELECT id FROM {p}ready
+        WHERE queue = %s AND solo = false AND (expires_at IS NULL OR expires_at > %s)
+        ORDER BY turn, due, id LIMIT %s FOR UPDATE SKIP LOCKED""",
     "run": """
         INSERT INTO {p}running (id, queue, task, claim_id, worker, lease_until, started_at)
         SELECT j.id, j.queue, j.task, %s, %s, %s, %s FROM {p}job j WHERE j.id {ids}""",
