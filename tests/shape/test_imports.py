@@ -72,6 +72,8 @@ KNOWS: Final[dict[str, set[str]]] = {
     "brokers.sql": {*JOB, "contract", "codec", "ids", "durations"},
     "brokers.redis": {*JOB, "contract", "codec", "ids", "durations"},
     "brokers.rabbitmq": {*JOB, "contract", "codec", "ids", "durations"},
+    "brokers.paired": {*JOB, "contract", "ids"},
+    "brokers.memory_outbox": {*JOB, "contract", "brokers.memory"},
     "task": DECLARED,
     "attempt": {*DECLARED, "codec", "contract"},
     "registry": DECLARED,
@@ -80,7 +82,8 @@ KNOWS: Final[dict[str, set[str]]] = {
     "public": {*DECLARED, "app"},
     "worker": APPLICATION | {"durations"},
     "cli": APPLICATION | {"worker", "durations"},
-    "contrib": APPLICATION | {"brokers", "brokers.sql", "cli", "worker"},  # Django's own connection joins the SQL broker
+    "contrib": APPLICATION
+    | {"brokers", "brokers.sql", "cli", "worker"},  # Django's own connection joins the SQL broker
     "testing": {*CALLED, "app", "brokers.memory", "public"},
 }
 """For each room, the other rooms it may import from."""

@@ -338,3 +338,38 @@ class Store(ABC):
     @abstractmethod
     def interrupt_wait_result(self) -> None:
         """End the `wait_result` that another thread is in, at once (or the next one, if none is in it)."""
+
+
+class Ticket(NamedTuple):
+    """A waiting job for which a message is to be sent: `delay` seconds until it is due (0: it is), `solo` as in
+    `Record.solo`."""
+
+    job_id: str
+    queue: str
+    priority: int
+    delay: float
+    solo: bool
+
+
+class Outbox(ABC):
+    """What a store adds so that a pure transport can stand beside it (`outwork.brokers.paired`).
+
+    Every waiting job is either sent (a message for it is in the transport) or unsent. It becomes unsent whenever it
+    begins to wait: enqueued, to run again, given back, rescued, retried by hand; it stays what it is when it falls due.
+    """
+
+    @abstractmethod
+    def unsent(self, horizon: float, grace: float, stale: float, limit: int) -> list[Ticket]:
+        """Up to `limit` waiting jobs that are due within `horizon` seconds and have been unsent for `grace` seconds
+        since they began to wait or, if they were to wait longer than the horizon, since they came within it. A rescued
+        job has no grace. One that was sent more than `stale` seconds ago counts as unsent: its message may be lost.
+        """
+
+    @abstractmethod
+    def mark_sent(self, ids: Sequence[str]) -> None:
+        """Their messages are in the transport. Jobs that do not wait (any more) are passed over."""
+
+    @abstractmethod
+    def claim_these(self, claim_id: str, ids: Sequence[str], worker: str) -> list[Claimed]:
+        """Claim those of these jobs that are ready, whose messages came, in this order. The others are finished,
+        cancelled or leased elsewhere, and stay so; one that waits for its time becomes unsent."""
