@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -38,8 +40,9 @@ if MISSING:
         raise RuntimeError(MISSING)
 else:
     sys.path.append(str(HERE))
-    _folder = tempfile.TemporaryDirectory(prefix="outwork-django-")
-    os.environ["KIOSK_FOLDER"] = _folder.name
+    _folder = tempfile.mkdtemp(prefix="outwork-django-")
+    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+    os.environ["KIOSK_FOLDER"] = _folder
     os.environ["KIOSK_PRAGMAS"] = "PRAGMA synchronous=OFF"
     os.environ["DJANGO_SETTINGS_MODULE"] = "kiosk_project.settings"
     import django
@@ -97,14 +100,19 @@ def choose(database: None) -> Iterator[Callable[..., Any]]:
         override.disable()
 
 
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """The environment of another process with this project, its files in a folder of its own."""
+@pytest.fixture(scope="session")
+def session_environ() -> dict[str, str]:
+    """The environment of another process with this project."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OUTWORK_", "KIOSK_"))}
     return clean | {
-        "KIOSK_FOLDER": str(tmp_path),
         "DJANGO_SETTINGS_MODULE": "kiosk_project.settings",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
         "PYTHONWARNINGS": "error",
         "KIOSK_TASKS": json.dumps({"default": {"BACKEND": PREFIX + "DatabaseBackend", "QUEUES": []}}),
     }
+
+
+@pytest.fixture
+def environ(session_environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The same, its files in a folder of its own."""
+    return session_environ | {"KIOSK_FOLDER": str(tmp_path)}

@@ -96,6 +96,14 @@ def flaky(context: TaskContext, failures: int) -> int:
     return context.attempt
 
 
+@options(retry=Retry(max_attempts=2, delays=[3600.0], jitter=False))
+@task(takes_context=True)
+def second_try(context: TaskContext) -> int:
+    if context.attempt == 1:
+        raise OSError("not yet")
+    return context.attempt
+
+
 @task
 def step(key: str, seconds: float = 0.0) -> str:
     write("start", key)

@@ -12,24 +12,26 @@ SECRET_KEY = "only for tests"
 USE_TZ = True
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
-ROOT_URLCONF = "kiosk_project.urls"
+SMALL = bool(os.environ.get("KIOSK_SMALL"))  # fewer tables: `migrate` is most of a short test
+ROOT_URLCONF = "kiosk_project.no_urls" if SMALL else "kiosk_project.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+SITE = [f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "messages", "sessions")]
 INSTALLED_APPS = [
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.messages",
-    "django.contrib.sessions",
+    *([] if SMALL else SITE),
     *([] if django.VERSION >= (6,) else ["django_tasks"]),
-    "outwork.contrib.django",
+    *([] if os.environ.get("KIOSK_WITHOUT_OUTWORK") else ["outwork.contrib.django"]),
     "kiosk",
 ]
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
+MIDDLEWARE = (
+    []
+    if SMALL
+    else [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ]
+)
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

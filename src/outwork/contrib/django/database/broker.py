@@ -37,7 +37,11 @@ from outwork.contrib.django.database.joined import JoinedBroker
 from outwork.errors import BrokerRefused, EnqueueError
 from outwork.job import Job, State, Terms
 
-VENDORS: Final[dict[str, str]] = {"sqlite": "outwork.contrib.django.database.sqlite"}
+VENDORS: Final[dict[str, str]] = {
+    "sqlite": "outwork.contrib.django.database.sqlite",
+    "postgresql": "outwork.contrib.django.database.postgresql",
+    "mysql": "outwork.contrib.django.database.mysql",
+}
 """What Django calls a database, and the module that knows how to share it."""
 
 

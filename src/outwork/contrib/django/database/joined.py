@@ -20,6 +20,7 @@ from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
 from outwork.brokers.sql.migrate import Step, steps, todo
+from outwork.brokers.sql.server_moves import Overtaken
 from outwork.errors import BrokerUnavailable, SchemaError
 from outwork.job import Job, Moment, Terms
 
@@ -63,9 +64,15 @@ class JoinedDatabase(Database):
     def write(self, role: Role, work: Callable[[Transaction], T]) -> T:
         def transact() -> T:
             with self.explaining(), atomic(self.alias), self.connection.wrap_database_errors:
-                return work(self._transaction())
+                tx = self._transaction()
+                answer = work(tx)
+                self.finished(tx)
+                return answer
 
         return self._patiently(transact)
+
+    def finished(self, tx: Transaction) -> None:
+        """Tell those who wait, with the commit."""
 
     def read(self, role: Role, work: Callable[[Transaction], T]) -> T:
         def look() -> T:
@@ -83,6 +90,9 @@ class JoinedDatabase(Database):
         while True:
             try:
                 return run()
+            except Overtaken:
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailable(f"{self.alias}: other transactions were always faster") from None
             except (OperationalError, BrokerUnavailable) as error:
                 if self.connection.in_atomic_block or not self.is_busy(error) or time.monotonic() > deadline:
                     raise
@@ -162,7 +172,12 @@ class JoinedDatabase(Database):
 
     def identity(self) -> str:
         if self._identity is None:
-            self._identity = self.meta()["id"]
+            found = self.meta()
+            if not found:
+                raise SchemaError(
+                    f"the tables of Outwork are not in the database {self.alias!r}. Create them:  manage.py migrate"
+                )
+            self._identity = found["id"]
         return self._identity
 
 

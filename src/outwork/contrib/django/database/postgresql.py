@@ -1,0 +1,102 @@
+"""PostgreSQL: by psycopg 3 (or 2) on Django's side, always by psycopg 3 on the worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
+
+from django.db import connections
+
+from outwork.brokers.sql.broker import SQLBroker
+from outwork.brokers.sql.dialect import Statement, Transaction
+from outwork.brokers.sql.server_moves import ServerTransaction
+from outwork.brokers.sql.server_statements import statements
+from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
+from outwork.contrib.django.database.servers import JoinedServer, queues_told
+from outwork.errors import MissingDriver
+from outwork.job import Job, Terms
+
+try:
+    from psycopg import pq
+
+    from outwork.brokers.sql.postgresql import PostgreSQLBroker
+    from outwork.brokers.sql.postgresql_bell import ENDED, READY, ring_of
+    from outwork.brokers.sql.postgresql_session import PostgreSQLTransaction
+    from outwork.brokers.sql.postgresql_statements import NOW, SQL
+except ImportError as error:
+    raise MissingDriver(f"the worker needs psycopg 3 ({error}):  pip install 'outwork[postgres]'") from error
+
+
+class _Words(PostgreSQLBroker):
+    """Never connected: it only says how jobs are inserted."""
+
+    def insertion(self, identity: str, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        self._server._identity = identity
+        return self._server.insertion(jobs)
+
+
+class DjangoTransaction(PostgreSQLTransaction):
+    """Plain lists as parameters, because Django's connection does not know our adapters."""
+
+    def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
+        return "= ANY (%s::text[])", [list(values)]
+
+    def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
+        return "(SELECT unnest(%s::text[]) AS queue)", [list(queues)]
+
+
+class JoinedPostgreSQL(JoinedServer):
+    """Through Django's connection; a NOTIFY in the transaction wakes the workers when it is committed."""
+
+    dialect: ClassVar[str] = "postgresql"
+    again = frozenset({"40001", "40P01", "55P03"})
+    missing = frozenset({"42P01"})
+    clock = NOW
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._sql = statements(SQL, PREFIX)
+        self._words = _Words({}, table_prefix=PREFIX)
+
+    def _transaction(self) -> Transaction:
+        session: Any = self.session
+        return DjangoTransaction(session, self._sql, self.moment())
+
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
+        return self._words.insertion(self.identity(), jobs)
+
+    def announce(self, tx: ServerTransaction) -> None:
+        identity = self.identity()
+        rings = [(ring_of(identity, READY).channel, said) for said in queues_told(tx)]
+        if tx.ends:
+            rings.append((ring_of(identity, ENDED).channel, ""))
+        for channel, said in rings:
+            self.session.rows("SELECT pg_notify(%s, %s)", [channel, said])
+
+    def code(self, error: BaseException | None) -> object:
+        return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def join(alias: str, terms: Terms) -> JoinedBroker:
+    return JoinedBroker(JoinedPostgreSQL(alias), terms)
+
+
+def open_own(alias: str, terms: Terms) -> SQLBroker | None:
+    """As Django connects; behind a pooler in transaction mode (`DISABLE_SERVER_SIDE_CURSORS`) without what belongs to a
+    session."""
+    wrapper: Any = connections[alias]
+    place = wrapper.settings_dict
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    given = {name: str(value) for name, value in place.get("OPTIONS", {}).items() if name in known}
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    given |= {keyword: str(place[name]) for keyword, name in names.items() if place.get(name)}
+    pooled = bool(place.get("DISABLE_SERVER_SIDE_CURSORS"))
+    return PostgreSQLBroker(
+        given,
+        terms,
+        url=f"postgresql://{place.get('HOST') or ''}/{place.get('NAME') or ''}",
+        table_prefix=PREFIX,
+        migrate=False,
+        listen=not pooled,
+        prepare=not pooled,
+    )

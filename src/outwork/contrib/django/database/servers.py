@@ -1,0 +1,97 @@
+"""What databases behind a server have in common, seen through Django's cursor."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
+
+from outwork.brokers.sql.connections import Role
+from outwork.brokers.sql.dialect import Statement, Transaction
+from outwork.brokers.sql.server_moves import ServerTransaction
+from outwork.contrib.django.database.joined import JoinedDatabase
+from outwork.errors import BrokerUnavailable
+from outwork.job import Job, Moment
+
+
+class DjangoSession:
+    """Django's connection in the dress of our sessions."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._wrapper.cursor() as cursor:
+            cursor.execute(sql, list(parameters))
+            return [tuple(map(_plain, row)) for row in cursor.fetchall()]
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        with self._wrapper.cursor() as cursor:
+            cursor.execute(sql, list(parameters))
+            return int(cursor.rowcount)
+
+    def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        with self._wrapper.cursor() as cursor:
+            cursor.executemany(sql, [list(row) for row in rows])
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+class JoinedServer(JoinedDatabase):
+    """Our tables on a server, through Django's connection."""
+
+    again: ClassVar[frozenset[object]]
+    """The codes of errors after which a transaction is begun again."""
+    missing: ClassVar[frozenset[object]]
+    """The codes for a table that is not there."""
+    clock: ClassVar[str]
+
+    @property
+    def session(self) -> DjangoSession:
+        return DjangoSession(self.connection)
+
+    def moment(self) -> Moment:
+        """The server's clock, as for the worker."""
+        [(wall,)] = self.session.rows(self.clock)
+        return Moment(float(wall), float(wall))
+
+    def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        def run(_: Transaction) -> None:
+            for statement in self.insertion(jobs):
+                self.session.run(statement.sql, statement.parameters)
+            self.ring_for(jobs)
+
+        self.write(Role.ACCEPT, run)
+
+    @abstractmethod
+    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]: ...
+
+    def ring_for(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
+        """Wake a worker once the jobs are there, unless the statements do."""
+
+    @abstractmethod
+    def announce(self, tx: ServerTransaction) -> None:
+        """Tell of what was moved, with the commit."""
+
+    def finished(self, tx: Transaction) -> None:
+        if isinstance(tx, ServerTransaction) and (tx.ready or tx.scheduled or tx.ends):
+            self.announce(tx)
+
+    @abstractmethod
+    def code(self, error: BaseException | None) -> object:
+        """The driver's code of an error."""
+
+    def is_busy(self, error: Exception) -> bool:
+        if isinstance(error, BrokerUnavailable):
+            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        return self.code(error.__cause__ or error) in self.again
+
+    def lacks_table(self, error: Exception) -> bool:
+        return self.code(error.__cause__ or error) in self.missing and "outwork_" in str(error)
+
+
+def queues_told(tx: ServerTransaction) -> Collection[str]:
+    """`+queue` for jobs that are ready, `~queue` for those that are scheduled: the words of the listeners."""
+    return [f"+{queue}" for queue in sorted(tx.ready)] + [f"~{queue}" for queue in sorted(tx.scheduled)]

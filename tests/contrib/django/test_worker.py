@@ -1,0 +1,158 @@
+"""`manage.py outwork_worker` as processes: signals, kills, several at once, on each database."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGINT, SIGTERM, Signals
+
+import pytest
+from kiosk_project import servers
+from kiosk_project.running import Database, Project
+
+from support.waiting import until
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, session_environ: dict[str, str]) -> Path:
+    """A migrated file, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    database = Database.file(folder)
+    Project(folder, session_environ | {"KIOSK_FOLDER": str(folder)}, database).run("migrate", "-v0")
+    return Path(database.settings["NAME"])
+
+
+@pytest.fixture
+def project(tmp_path: Path, environ: dict[str, str], template: Path) -> Iterator[Project]:
+    """The project on a SQLite file."""
+    project = Project(tmp_path, environ, Database.file(tmp_path, template))
+    yield project
+    project.clean_up()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def anywhere(
+    request: pytest.FixtureRequest, tmp_path: Path, environ: dict[str, str], template: Path
+) -> Iterator[Project]:
+    """The project on each kind of database."""
+    if request.param == "sqlite":
+        project = Project(tmp_path, environ, Database.file(tmp_path, template))
+    else:
+        make = servers.postgresql if request.param == "postgresql" else servers.mariadb
+        project = Project(tmp_path, environ, make("kiosk_worker"))
+        project.run("migrate", "-v0")
+    yield project
+    project.clean_up()
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch(anywhere: Project) -> None:
+    ids = anywhere.shell(
+        "print(echo.enqueue((1, 2), key=None).id)\n"
+        "mail.enqueue('ada'); save.enqueue('one'); asave.enqueue('two'); flaky.enqueue(1)"
+    )
+    said = anywhere.run("outwork_worker", "--batch")
+    assert "5 done, 0 failed, nothing left" in said
+    assert "Task id=" not in said
+    looked = anywhere.shell(
+        "print(sorted(o.name for o in Order.objects.all()))\n"
+        f"r = echo.get_result('{ids.strip()}'); print(r.status, r.return_value, r.attempts, r.worker_ids)\n"
+        "fail.enqueue()"
+    )
+    assert re.fullmatch(r"\['one', 'two'\]\nSUCCESSFUL \[\[\[1, 2\]\], \{'key': None\}\] 1 \['[\w.-]+'\]\n", looked), (
+        looked
+    )
+    assert "ValueError: as asked" in anywhere.run("outwork_worker", "--batch", code=1)
+    assert anywhere.states() == {"SUCCESSFUL": 5, "FAILED": 1}
+
+
+def test_the_command_line_of_outwork(project: Project) -> None:
+    project.run("outwork", "enqueue", "kiosk.tasks.add", "1", "y=2")
+    assert "1 done" in project.run("outwork", "worker", "--drain")
+    assert "kiosk.tasks.add" in project.run("outwork", "jobs", "ls")
+    assert "1 job would be forgotten" in project.run("outwork_prune", "--min-age-days", "0", "--dry-run")
+
+
+def test_queues(project: Project) -> None:
+    project.shell("mail.enqueue('ada'); add.enqueue(1); add.using(queue_name='slow').enqueue(2)")
+    assert "1 done" in project.run("outwork_worker", "--batch", "--queue-name", "mail")
+    assert "1 done" in project.run("outwork_worker", "--batch", "--exclude-queues", "slow")
+    assert "1 done" in project.run("outwork_worker", "--batch", "--queue-name", "*", "--interval", "1")
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+def test_a_signal_lets_running_tasks_end(project: Project, number: Signals) -> None:
+    worker = project.start().ready()
+    project.shell("step.enqueue('a', 0.5)")
+    project.wait_for("start a")
+    worker.signal(number)
+    assert worker.wait() == 0
+    assert project.lines() == ["start a", "end a"]
+    assert project.states() == {"SUCCESSFUL": 1}
+
+
+def test_a_second_signal_gives_them_back(anywhere: Project) -> None:
+    anywhere.shell("step.enqueue('a', 30.0)")
+    worker = anywhere.start()
+    anywhere.wait_for("start a")
+    worker.signal(SIGTERM)
+    worker.wait_for_line("stopping")
+    worker.signal(SIGTERM)
+    assert worker.wait(10) == 0
+    assert anywhere.states() == {"READY": 1}
+
+
+def test_sigkill_leaves_nothing_running(anywhere: Project) -> None:
+    anywhere.shell("step.enqueue('a', 2.0)")
+    first = anywhere.start()
+    anywhere.wait_for("start a")
+    until(lambda: anywhere.database.query("SELECT 1 FROM outwork_worker"), "its presence")
+    first.kill_all()
+    assert anywhere.states() == {"RUNNING": 1}
+    second = anywhere.start()
+    anywhere.wait_for("end a")
+    assert second.stop() == 0
+    assert anywhere.states() == {"SUCCESSFUL": 1}
+    assert anywhere.starts() == {"a": 2}
+
+
+def test_three_workers_run_each_task_once(anywhere: Project) -> None:
+    workers = [anywhere.start("--concurrency", "4") for _ in range(3)]
+    anywhere.shell("for n in range(150): step.enqueue(str(n), 0.005)")
+    until(lambda: len(anywhere.lines()) >= 300, "the end of all tasks", seconds=60)
+    for worker in workers:
+        worker.signal(SIGTERM)
+    for worker in workers:
+        assert worker.wait() == 0
+    assert anywhere.starts() == {str(number): 1 for number in range(150)}
+    assert anywhere.states() == {"SUCCESSFUL": 150}
+
+
+def test_connections_are_not_left_open(project: Project) -> None:
+    project.shell("for _ in range(3): look_at_connection.enqueue()")
+    project.run("outwork_worker", "--batch", "--threads", "1")
+    said = project.shell(
+        "from outwork.contrib.django.testing import enqueued\nprint([r.return_value[0] for r in enqueued()])"
+    )
+    assert said == "[False, False, False]\n"
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_nobody_can_start(project: Project) -> None:
+    project.environ["KIOSK_TASKS"] = json.dumps(
+        {"default": {"BACKEND": "outwork.contrib.django.ThreadPoolBackend", "QUEUES": []}}
+    )
+    said = project.run("outwork_worker", code=2)
+    assert said.startswith("CommandError: TASKS['default'] is ThreadPoolBackend (thread:): tasks run inside the web")
+    assert "has no backend 'other'" in project.run("outwork", "--backend", "other", "status", code=2)
+
+
+def test_a_worker_without_tables(tmp_path: Path, environ: dict[str, str]) -> None:
+    project = Project(tmp_path, environ, Database.file(tmp_path))
+    assert "manage.py migrate" in project.run("outwork_worker", code=2)
