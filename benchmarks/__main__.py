@@ -28,7 +28,6 @@ def redis(folder: Path) -> Iterator[list[str]]:
     from support.redis_server import RedisServer
 
     server = RedisServer(folder, appendonly="yes")
-    server.start()
     try:
         yield [server.url()]
     finally:
@@ -62,7 +61,6 @@ def rabbitmq(folder: Path) -> Iterator[list[str]]:
     from support.rabbitmq_server import RabbitServer
 
     server = RabbitServer(folder)
-    server.start()
     try:
         yield [server.url(queue_type="classic", prefix="classic"), server.url(prefix="quorum")]
     finally:

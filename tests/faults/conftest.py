@@ -13,14 +13,28 @@ from support import chores
 from support.ledger import VARIABLE, Ledger
 from support.mariadb_server import shared_mariadb
 from support.postgres_server import shared_postgres
+from support.redis_server import RedisServer, need_redis
 from support.workers import Workers, workers_in
 
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for all of these tests; each starts with it empty."""
+    need_redis()
+    server = RedisServer(tmp_path_factory.mktemp("redis"), appendonly="yes")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "redis", "postgresql", "mysql"])
 def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty broker, to which options may be appended after a `?`."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.ask("FLUSHALL")
+        return server.url()
     if request.param == "postgresql":
         shared_postgres().empty()
         return shared_postgres().url()
