@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from outwork.payload import Payload
 
 
+INTERRUPTED: Final = "builtins.KeyboardInterrupt"
+
+
 class BoundTask(CoreTask[..., Any]):
     """A Django task as the core runs it."""
 
@@ -220,6 +223,8 @@ class Application(Outwork):
         if result is None:  # it never began: its arguments cannot be read
             return
         if failure is not None:
+            if failure.exception == INTERRUPTED and failure.worker == CALLER:
+                return  # it is raised in the caller, as in Django
             result.errors.append(*errors_of([failure]))
         change(result, status=status, finished_at=timezone.now())
         task_finished.send(sender=self._kind, task_result=result)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from outwork import codec
 from outwork.app import Outwork
 from outwork.brokers.base import Broker, Capabilities, Store
-from outwork.contrib.django.application import Application, application_of
+from outwork.contrib.django.application import INTERRUPTED, Application, application_of
 from outwork.contrib.django.compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -131,19 +131,17 @@ class OutworkBackend(BaseTaskBackend):
         app.configure(self.settings_of_app())
         return app.broker
 
-    @property
+    supports_async_task = True
+
+    @cached_property
     def supports_defer(self) -> bool:
         return self.capabilities.defer
 
-    @property
-    def supports_async_task(self) -> bool:
-        return True
-
-    @property
+    @cached_property
     def supports_priority(self) -> bool:
         return self.runs_in == "caller" or self.capabilities.priority_levels > 1
 
-    @property
+    @cached_property
     def supports_get_result(self) -> bool:
         """From any process. Of a broker in memory the results are known in its own process only."""
         return self.capabilities.results and self.capabilities.shared
@@ -214,7 +212,7 @@ class OutworkBackend(BaseTaskBackend):
             before = result.enqueued_at
             take(result, result_of(result.task, record, self.alias))
             change(result, enqueued_at=before)
-        if result.errors and result.errors[-1].exception_class_path == "builtins.KeyboardInterrupt":
+        if result.errors and result.errors[-1].exception_class_path == INTERRUPTED:
             raise KeyboardInterrupt
         return result
 
@@ -239,19 +237,13 @@ class OutworkBackend(BaseTaskBackend):
                 if result.id == result_id:
                     return result
             raise TaskResultDoesNotExist(result_id)
-        record = self._look_up(str(result_id))
+        store = self.store
+        if store is None or self.runs_in == "caller":
+            raise NotImplementedError("This backend does not support retrieving or refreshing results.")
+        [record] = store.get([str(result_id)])
         if record is None:
-            if self.runs_in == "caller":
-                raise NotImplementedError("This backend does not support retrieving or refreshing results.")
             raise TaskResultDoesNotExist(result_id)
         return self.result_of(record)
-
-    def _look_up(self, result_id: str) -> Record | None:
-        store = self.store
-        if store is None:
-            raise NotImplementedError("This backend does not support retrieving or refreshing results.")
-        [record] = store.get([result_id])
-        return record
 
     @property
     def store(self) -> Store | None:

@@ -24,6 +24,8 @@ STATUS: Final = {
     State.CANCELLED: TaskResultStatus.FAILED,
 }
 
+UNSENDABLE: Final = "outwork.errors.ResultNotSerializable"
+
 BACKEND: Final = "django.backend"
 """What a job carries if it was enqueued through a backend that is not called "default"."""
 
@@ -53,8 +55,12 @@ def bare(task: Task, **changes: Any) -> Task:
 
 
 def errors_of(failures: Sequence[Failure]) -> list[TaskError]:
+    """In Django a value that cannot be sent back is a plain TypeError."""
     return [
-        TaskError(exception_class_path=one.exception, traceback=one.traceback or f"{one.exception}: {one.message}\n")
+        TaskError(
+            exception_class_path="builtins.TypeError" if one.exception == UNSENDABLE else one.exception,
+            traceback=one.traceback or f"{one.exception}: {one.message}\n",
+        )
         for one in failures
     ]
 

@@ -38,6 +38,7 @@ class Command(BaseCommand):
             "--batch", action="store_true", help="Work until nothing is left to do, then end: 0, or 1 if a task failed."
         )
         add("--interval", type=float, metavar="S", help="Accepted for its neighbours' sake: this worker does not poll.")
+        add("--no-startup-delay", action="store_true", help="Accepted likewise: it starts at once.")
         add("--max-tasks", type=_at_least_one, metavar="N", help="Replace a process that has ended about N tasks.")
         add("--max-memory", type=_size, metavar="SIZE", help="Replace a process that holds more (512M).")
         add("-c", "--concurrency", type=_at_least_one, metavar="N", help="Tasks in hand at once in a process.  [20]")
@@ -57,7 +58,7 @@ class Command(BaseCommand):
             check_tables(backend)
             chosen = self._settings(backend, options)
             target = _target(backend.alias)
-            reload = self._reload(options["reload"])
+            reload = not options["batch"] and self._reload(options["reload"])
             backend.close()
             connections.close_all()  # the worker's processes have their own
 
