@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from model.lease_protocol import NOBODY, NOW, TERMS, Design, Held, Step, Worker, World, with_record, with_worker
 from msgspec.structs import replace
 
+from model.lease_protocol import NOBODY, NOW, TERMS, Design, Held, Step, Worker, World, with_record, with_worker
 from outwork import job as moves
 from outwork.job import Answer, Outcome, Record, State
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from model import lease_mutants as mutants
 from model.lease_protocol import Design, Setting, a_job, explore
 
