@@ -455,8 +455,8 @@ class Outwork(Registry):
         return await self.in_thread(self.look_up, job_id)
 
     def when_ended(self, job_id: str) -> Future[None]:
-        """A future that is done when the job has ended, or is not known; it fails if the store cannot be asked. All that
-        wait share one thread: a callback must not block it."""
+        """A future that is done when the job has ended, or is not known; it fails if the store cannot be asked. All
+        that wait share one thread: a callback must not block it."""
         return self._waiter.watch(job_id)
 
     def cancel(self, job_id: str) -> State | None:

@@ -312,6 +312,7 @@ def reloads(example: Place, **environ: str) -> None:
     source = (example.folder / "tasks.py").read_text()
     example.write("tasks.py", source.replace("The sum of", "Behold: the sum of"))
     worker.ready(2)
+    worker.wait_for_line("stopped cleanly")  # until then the one with the old code may take a job
     assert post(site, "/", x=3, y=4) == (202, "Deferred")
     worker.wait_for_line("Behold: the sum of 3 and 4 is 34.")
     assert worker.stop() == 0
