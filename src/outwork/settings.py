@@ -63,12 +63,14 @@ class RetentionSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """All settings. `broker_url` "" means `immediate:`; `broker` names a class (`module:Class`) outright.
+    """All settings. `broker_url` "" means `immediate:`; `broker` names a class (`module:Class`) outright; `store_url`
+    is the store beside a broker that keeps no records (RabbitMQ).
 
     `queues` are the declared ones; empty means that any name is good. Times are seconds, `max_payload` bytes.
     """
 
     broker_url: str = ""
+    store_url: str = ""
     broker: str = ""
     modules: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
@@ -165,6 +167,7 @@ def _log_format(value: object) -> str:
 
 READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "broker_url": _text,
+    "store_url": _text,
     "broker": _class_path,
     "modules": _texts,
     "queues": _queues,
@@ -185,7 +188,8 @@ READERS: Final[Mapping[str, Callable[[object], object]]] = {
 
 TABLES: Final = frozenset(key.partition(".")[0] for key in READERS if "." in key)
 LISTS: Final = frozenset({"modules", "queues", "worker.queues"})
-EMPTY_IS_A_VALUE: Final = LISTS | {"broker_url", "broker"}
+URLS: Final = ("broker_url", "store_url")
+EMPTY_IS_A_VALUE: Final = LISTS | {*URLS, "broker"}
 """Set to nothing in the environment, these are nothing; any other variable that is empty counts as not set."""
 WHOLE: Final = frozenset(key for key, reader in READERS.items() if reader is _at_least_one)
 
@@ -239,9 +243,10 @@ def load(
         for key, found in layer.items():
             values[key] = _read(key, found)
             origins[key] = found.origin
-    url = next((layer["broker_url"] for layer in reversed(layers) if "broker_url" in layer), None)
-    if url is not None and url.folder is not None:
-        values["broker_url"] = _anchored(url, str(values["broker_url"]), url.folder)
+    for key in URLS:
+        url = next((layer[key] for layer in reversed(layers) if key in layer), None)
+        if url is not None and url.folder is not None:
+            values[key] = _anchored(url, str(values[key]), url.folder)
     return Loaded(_build(values), origins)
 
 
@@ -263,7 +268,7 @@ def _read(key: str, found: _Value) -> object:
 
 def shown_value(key: str, value: object) -> str:
     """A value as it may be printed: as TOML would write it, a password masked."""
-    if key == "broker_url":
+    if key in URLS:
         value = masked(value) if isinstance(value, str) else "***"
     try:
         return msgspec.json.encode(value).decode()

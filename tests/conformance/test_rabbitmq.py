@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from outwork.brokers.base import Broker
+from outwork.brokers.memory_outbox import MemoryStore
+from outwork.brokers.paired import PairedBroker
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
 from outwork.ids import new_claim_id
 from outwork.job import Job, Terms
@@ -61,3 +64,41 @@ class TestRabbitQuorum(RabbitConformance):
 
 class TestRabbitClassic(RabbitConformance):
     queue_type = "classic"
+
+
+class TestRabbitClassicWithStore(RabbitConformance):
+    """With a store beside it: here one in memory, which all objects of a test share."""
+
+    queue_type = "classic"
+
+    @pytest.fixture
+    def make_broker(self, server: RabbitServer) -> Iterator[MakeBroker]:
+        url = server.url(prefix=f"t{new_claim_id()[:12]}", queue_type=self.queue_type)
+        self.kept = MemoryStore(kept=100_000)
+        with closing(Admin(server.url())) as self.admin:
+            made: list[RabbitMQBroker] = []
+
+            def make(terms: Terms | None = None) -> PairedBroker:
+                made.append(RabbitMQBroker.from_url(url, terms))
+                self.kept.terms = terms or self.kept.terms
+                return PairedBroker(made[-1], self.kept)
+
+            yield make
+            for broker in made:
+                self.admin.delete_queues_of(broker)
+
+    def move_clock(self, broker: Broker, seconds: float) -> None:
+        """The store's clock moves for all objects. What comes near is sent, as the next tend would; what is due is
+        taken out of the delay queues."""
+        assert isinstance(broker, PairedBroker)
+        transport = broker._transport
+        assert isinstance(transport, RabbitMQBroker)
+        broker.clock_offset = max(self.kept.clock_offset, transport.clock_offset + seconds)
+        broker._send_unsent()
+        self.admin.deliver_due(transport.topology, transport.now())
+
+    def plant_garbage(self, broker: Broker, job_id: str, body: bytes) -> None:
+        self.kept._records[job_id] = replace(self.kept._records[job_id], body=body)
+
+    def refused_job(self) -> Job:
+        pytest.skip("what RabbitMQ would refuse waits in the store")

@@ -67,7 +67,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "result": JOB,
     "contract": JOB,
     "settings": {"contract", "durations", "errors"},
-    "brokers": {*JOB, "contract", "codec", "ids", "durations"},
+    "brokers": {*JOB, "contract", "codec", "ids", "durations", "brokers.paired"},
     "brokers.memory": {*JOB, "contract", "codec", "ids", "durations"},
     "brokers.sql": {*JOB, "contract", "codec", "ids", "durations"},
     "brokers.redis": {*JOB, "contract", "codec", "ids", "durations"},

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from outwork.brokers.base import Broker
+from outwork.brokers.base import Broker, Store
 from outwork.brokers.url import masked
 from outwork.errors import InvalidURL, MissingDriver, SettingsError
 
@@ -46,7 +46,9 @@ SCHEMES: Final[dict[str, str]] = {
 """The schemes of this release and the classes behind them."""
 
 
-def open_broker(url: str, broker_class: str = "", terms: Mapping[str, float] | None = None) -> Broker:
+def open_broker(
+    url: str, broker_class: str = "", terms: Mapping[str, float] | None = None, store_url: str = ""
+) -> Broker:
     """The broker of a URL ("" is `immediate:`). `broker_class` (`module:Class`) beats the URL's scheme; `terms` are
     fields of `Terms` that beat the class's own.
 
@@ -61,7 +63,17 @@ def open_broker(url: str, broker_class: str = "", terms: Mapping[str, float] | N
             "A broker of another package is named by the setting `broker`, as module:Class"
         )
     found = _load(path, url)
-    return found.from_url(url, replace(found.default_terms, **terms) if terms else None)
+    broker = found.from_url(url, replace(found.default_terms, **terms) if terms else None)
+    return _with_store(broker, store_url, terms) if store_url else broker
+
+
+def _with_store(broker: Broker, store_url: str, terms: Mapping[str, float] | None) -> Broker:
+    """A broker that keeps no records, with a store beside it."""
+    if isinstance(broker, Store):
+        raise SettingsError(f"{broker.url} keeps its jobs' records itself. Leave store_url out")
+    from outwork.brokers.paired import PairedBroker
+
+    return PairedBroker(broker, open_broker(store_url, terms=terms))
 
 
 def known_schemes() -> list[str]:

@@ -363,6 +363,7 @@ class Outbox(ABC):
         """Up to `limit` waiting jobs that are due within `horizon` seconds and have been unsent for `grace` seconds
         since they began to wait or, if they were to wait longer than the horizon, since they came within it. A rescued
         job has no grace. One that was sent more than `stale` seconds ago counts as unsent: its message may be lost.
+        In the order in which they are to be claimed.
         """
 
     @abstractmethod

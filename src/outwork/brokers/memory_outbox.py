@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from outwork.brokers.base import Claimed, Outbox, Presence, Tended, Ticket
 from outwork.brokers.memory import MemoryBroker
-from outwork.job import WAITING, Record, State, Terms, claim, claimable
+from outwork.job import WAITING, Record, State, Terms, claim, claimable, order
 
 
 class MemoryStore(MemoryBroker, Outbox):
@@ -25,15 +25,14 @@ class MemoryStore(MemoryBroker, Outbox):
             for job_id in [job_id for job_id, at in self._sent.items() if at <= wall - stale]:
                 del self._sent[job_id]
                 self._since[job_id] = 0.0
+            waiting = sorted((self._records[job_id] for job_id in self._since), key=order)
             found: list[Ticket] = []
-            for job_id, since in self._since.items():
-                record = self._records[job_id]
+            for record in waiting:
+                since = self._since[record.id]
                 if record.due <= wall + horizon and max(since, record.due - horizon) <= wall - grace * (since > 0):
                     delay = max(0.0, record.due - wall)
-                    found.append(Ticket(job_id, record.queue, record.priority, delay, record.solo))
-                    if len(found) == limit:
-                        break
-            return found
+                    found.append(Ticket(record.id, record.queue, record.priority, delay, record.solo))
+            return found[:limit]
 
     def mark_sent(self, ids: Sequence[str]) -> None:
         with self._changed:

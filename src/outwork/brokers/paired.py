@@ -74,6 +74,7 @@ class PairedBroker(Broker, Store):
         """The ticket of each job in hand."""
         self._lock = Lock()
         self._complained_at = 0.0
+        self._away = False
         self.url = f"{transport.url} with {store.url}"
         self.terms = store.terms
         self.runs_in = transport.runs_in
@@ -127,7 +128,16 @@ class PairedBroker(Broker, Store):
         self._outbox.mark_sent(sent)
         return refused
 
+    def _send_unsent(self) -> bool:
+        """Send what others should have sent, and what comes near; whether there may be more to send at once."""
+        tickets = self._outbox.unsent(HORIZON, GRACE, STALE, BATCH)
+        self._away = False
+        for job_id, error in self._send(tickets).items():
+            logger.error("job %s cannot be sent: %s", job_id, error)
+        return len(tickets) == BATCH and not self._away
+
     def _complain(self, error: Exception) -> None:
+        self._away = True
         now = monotonic()
         if now - self._complained_at >= COMPLAIN_EVERY:
             self._complained_at = now
@@ -217,13 +227,11 @@ class PairedBroker(Broker, Store):
 
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
         tended = self._broker.tend(presence, rescue=rescue, dead=dead)
-        tickets = self._outbox.unsent(HORIZON, GRACE, STALE, BATCH)
-        self._send(tickets)
+        more = self._send_unsent()
         try:
-            more = self._transport.tend(None, rescue=rescue, dead=dead).more
+            more |= self._transport.tend(None, rescue=rescue, dead=dead).more
         except (BrokerUnavailable, BrokerFull) as error:
             self._complain(error)
-            more = False
         return replace(tended, more=tended.more or more)
 
     def leave(self, worker: str) -> None:
