@@ -172,7 +172,7 @@ class Outwork(Registry):
                 terms = {"lease": settings.lease, "keep_failed": settings.retention.failed}
                 if settings.retention.results is not None:
                     terms["keep"] = settings.retention.results
-                self._broker = open_broker(settings.broker_url, settings.broker, terms)
+                self._broker = open_broker(settings.broker_url, settings.broker, terms, settings.store_url)
             return self._broker
 
     @property
@@ -180,7 +180,10 @@ class Outwork(Registry):
         """Where jobs are looked up. Raises Unsupported when the broker keeps none."""
         broker = self.broker
         if not isinstance(broker, Store):
-            raise Unsupported(f"{broker.url} keeps no results: jobs cannot be looked up there. Use another broker")
+            raise Unsupported(
+                f"{broker.url} keeps no results: jobs cannot be looked up there. Set OUTWORK_STORE_URL to a database for "
+                "them, or use another broker"
+            )
         return broker
 
     def start_worker(self, loop: AbstractEventLoop | None = None, *, serving: bool = False) -> None:
