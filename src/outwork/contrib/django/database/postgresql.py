@@ -17,14 +17,28 @@ from outwork.errors import MissingDriver
 from outwork.job import Job, Terms
 
 try:
-    from psycopg import pq
-
     from outwork.brokers.sql.postgresql import PostgreSQLBroker
     from outwork.brokers.sql.postgresql_bell import ENDED, READY, ring_of
     from outwork.brokers.sql.postgresql_session import PostgreSQLTransaction
     from outwork.brokers.sql.postgresql_statements import NOW, SQL
 except ImportError as error:
     raise MissingDriver(f"the worker needs psycopg 3 ({error}):  pip install 'outwork[postgres]'") from error
+
+
+DJANGOS = frozenset(
+    {
+        "assume_role",
+        "autocommit",
+        "context",
+        "cursor_factory",
+        "isolation_level",
+        "pool",
+        "prepare_threshold",
+        "row_factory",
+        "server_side_binding",
+    }
+)
+"""Options of Django's and of the driver's; the others are libpq's."""
 
 
 class _Words(PostgreSQLBroker):
@@ -86,8 +100,7 @@ def open_own(alias: str, terms: Terms) -> SQLBroker | None:
     session."""
     wrapper: Any = connections[alias]
     place = wrapper.settings_dict
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-    given = {name: str(value) for name, value in place.get("OPTIONS", {}).items() if name in known}
+    given = {name: str(value) for name, value in place.get("OPTIONS", {}).items() if name not in DJANGOS}
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     given |= {keyword: str(place[name]) for keyword, name in names.items() if place.get(name)}
     pooled = bool(place.get("DISABLE_SERVER_SIDE_CURSORS"))
