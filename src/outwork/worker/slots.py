@@ -48,6 +48,8 @@ class Slots:
         """Slots whose thread does not end although its time is over."""
         self.backlog: deque[Attempt] = deque()
         self.ended: deque[Ended] = deque()
+        self.wake_at = 1
+        """How many outcomes must wait before the puller is woken."""
         self._runner_of = runner_of
         self._bell = bell
         self._lock = Lock()
@@ -77,7 +79,8 @@ class Slots:
             else:
                 following = None
                 self.free += 1
-        self._bell.ring()
+        if following is None or len(self.ended) >= self.wake_at:
+            self._bell.ring()
         if following is not None:
             its = self._runner_of(following)
             if its is runner:

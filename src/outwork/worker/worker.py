@@ -22,8 +22,6 @@ from itertools import chain
 from time import monotonic, time
 from typing import Final
 
-from msgspec.structs import replace
-
 from outwork import __version__
 from outwork.app import Outwork
 from outwork.attempt import Attempt, begin
@@ -33,20 +31,19 @@ from outwork.brokers.base import (
     Claimed,
     Exchanged,
     Extended,
-    Filter,
     Presence,
     Settlement,
-    Store,
     Tended,
 )
 from outwork.durations import duration_text
 from outwork.errors import OutworkError, WorkerDied
 from outwork.ids import new_claim_id
-from outwork.job import DEFAULT_QUEUE, Answer, Cancelled, Dead, Done, Release, State, remember
+from outwork.job import DEFAULT_QUEUE, Answer, Cancelled, Dead, Done, Release, remember
 from outwork.worker.appetite import PREFETCH_PATIENCE, Appetite
 from outwork.worker.bell import Bell
 from outwork.worker.child import Hello
 from outwork.worker.children import Children, default_children
+from outwork.worker.draining import left_to_drain
 from outwork.worker.keeper import Keeper, LifeLock, host_name
 from outwork.worker.limits import Limits
 from outwork.worker.logs import Journal
@@ -58,6 +55,7 @@ from outwork.worker.slots import Ended, Runner, Slots
 logger = logging.getLogger("outwork.worker")
 
 LISTEN_SECONDS: Final = 30.0
+GATHER_SECONDS: Final = 0.003
 SUSPECT_PAUSE: Final = 1.0
 DRAIN_LOOK: Final = 0.2
 
@@ -118,6 +116,7 @@ class Worker:
         left: int | None = None
         while left is None:
             self.bell.wait(self._nap())
+            self._gather_more()
             self.turns += 1
             if self._stopping and (deadline is None or (self._told and deadline == math.inf)):
                 deadline = self._begin_to_stop()
@@ -126,7 +125,10 @@ class Worker:
             if self._has_reason():
                 self._exchange()
             if self.plan.drain and not self._busy() and not self._may_be_work:
-                left = self._left_to_drain()
+                try:
+                    left = left_to_drain(self.broker, self._appetite.queues)
+                except OutworkError as error:
+                    self._outage.failed(error, len(self._unsettled))
         return self._end(listener, left or 0)
 
     @property
@@ -226,6 +228,15 @@ class Worker:
         if self._stopping or self.plan.drain:
             return DRAIN_LOOK
         return None
+
+    def _gather_more(self) -> None:
+        """While there is a backlog to run, let outcomes gather for a moment: a settle of a hundred jobs costs hardly
+        more than one of ten, and with half a batch in hand the slots go on working during the exchange."""
+        waiting = len(self.slots.backlog)
+        if waiting and 0 < len(self.slots.ended) < waiting and not (self._unsettled or self._stopping):
+            self.slots.wake_at = waiting // 2 + len(self.slots.ended)
+            self.bell.wait(GATHER_SECONDS)
+            self.slots.wake_at = 1
 
     def _has_reason(self) -> bool:
         if self._outage.lasts and self._outage.pause():
@@ -462,26 +473,6 @@ class Worker:
                 threading.Event().wait(random.random())
             self._may_be_work = True
             self.bell.ring()
-
-    # ---- draining ---------------------------------------------------------------------------------------------------
-
-    def _left_to_drain(self) -> int | None:
-        """None while a job of our queues is ready, running or waits for a retry; else how many are scheduled."""
-        if not isinstance(self.broker, Store):
-            return 0
-        try:
-            mine = [count for count in self.broker.counts() if count.queue in self._appetite.queues]
-            if any(count.jobs for count in mine if count.state in (State.READY, State.RUNNING)):
-                return None
-            scheduled = sum(count.jobs for count in mine if count.state is State.SCHEDULED)
-            retried = Filter(states=(State.SCHEDULED,), attempted=True)
-            waiting = (
-                self.broker.find(replace(retried, queue=queue), limit=1).records for queue in self._appetite.queues
-            )
-            return None if scheduled and any(waiting) else scheduled
-        except OutworkError as error:
-            self._outage.failed(error, len(self._unsettled))
-            return None
 
     # ---- reporting --------------------------------------------------------------------------------------------------
 
