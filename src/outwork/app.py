@@ -181,8 +181,8 @@ class Outwork(Registry):
         broker = self.broker
         if not isinstance(broker, Store):
             raise Unsupported(
-                f"{broker.url} keeps no results: jobs cannot be looked up there. Set OUTWORK_STORE_URL to a database for "
-                "them, or use another broker"
+                f"{broker.url} keeps no results: jobs cannot be looked up there. Set OUTWORK_STORE_URL to a database "
+                "for them, or use another broker"
             )
         return broker
 
@@ -382,8 +382,9 @@ class Outwork(Registry):
         broker = self._broker or self._open()
         options = task.options
         can = broker.capabilities
-        if can.shared or broker.embedding.isolated or options.executor == "process":
-            task.check_reachable()
+        by_child = options.executor == "process" or (options.executor is None and broker.embedding.isolated)
+        if can.shared or by_child:
+            task.check_reachable(by_child=by_child and broker.runs_in == "embedded")
         if self._in_child and not can.shared:
             raise Unsupported(
                 f"{task.name}: a task that runs in a child process cannot enqueue on {broker.url}, whose jobs are in "

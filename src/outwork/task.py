@@ -228,10 +228,13 @@ class Task(Generic[P, R]):
         code = getattr(inspect.unwrap(self.fn), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown"
 
-    def check_reachable(self) -> None:
-        """Refuse a task that no other process could import. Raises NotImportable."""
-        if self._unreachable:
-            raise NotImportable(f"{self.name}: {self._unreachable}. Nothing was enqueued")
+    def check_reachable(self, *, by_child: bool = False) -> None:
+        """Refuse a task that no other process could import; a child process of this one must find its module,
+        whatever its name is. Raises NotImportable."""
+        in_main = by_child and self.fn.__module__ == "__main__"
+        reason = _unreachable(self.fn) if in_main else self._unreachable
+        if reason:
+            raise NotImportable(f"{self.name}: {reason}. Nothing was enqueued")
 
     def _direct_context(self) -> TaskContext:
         return direct_context(self.name, self.options.queue_name)

@@ -205,8 +205,7 @@ def refused(broker: RabbitMQBroker) -> bool:
     try:
         broker.enqueue([new_job()])
     except BrokerFull as error:
-        assert "takes no messages at the moment" in str(error)
-        return True
+        return "takes no messages at the moment" in str(error)
     return False
 
 
