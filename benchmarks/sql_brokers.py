@@ -31,7 +31,8 @@ from outwork.brokers.base import Settlement, Share  # noqa: E402
 from outwork.codec import encode_job  # noqa: E402
 from outwork.ids import new_job_id  # noqa: E402
 from outwork.job import Done, Job, Release  # noqa: E402
-from outwork.worker.worker import Plan, Worker  # noqa: E402
+from outwork.worker.plan import Plan  # noqa: E402
+from outwork.worker.worker import Worker  # noqa: E402
 from support.mariadb_server import MariaDBServer  # noqa: E402
 from support.postgres_server import PostgresServer  # noqa: E402
 

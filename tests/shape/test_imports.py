@@ -108,7 +108,7 @@ EXCEPTIONS: Final = {("outwork.app", "outwork.worker.embedded")}
 
 DRIVERS: Final = {
     "sqlite3": {"brokers.sql"},
-    "psycopg": {"brokers.sql"},
+    "psycopg": {"brokers.sql", "contrib"},
     "pymysql": {"brokers.sql"},
     "sqlalchemy": {"brokers.sql"},
     "redis": {"brokers.redis"},

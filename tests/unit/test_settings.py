@@ -12,7 +12,8 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from outwork.errors import SettingsError
-from outwork.settings import READERS, Loaded, RetentionSettings, Settings, WorkerSettings, anchored, flat, line_of, load
+from outwork.settings import READERS, Loaded, RetentionSettings, Settings, WorkerSettings, anchored, flat, load
+from outwork.toml_lines import line_of
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -329,10 +330,10 @@ def test_retries_run_with_their_history() -> None:
 def test_a_worker_that_lives_is_not_taken_for_dead() -> None:
     lock = LifeLock(f"test-{os.getpid()}-{new_claim_id()[:8]}")
     try:
-        assert not is_dead(lock.path)
+        assert not is_dead(Path(lock.path))
     finally:
         lock.release()
-    assert not is_dead(lock.path), "a file that is gone says nothing"
+    assert not is_dead(Path(lock.path)), "a file that is gone says nothing"
 
 
 def test_no_payload_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
