@@ -17,7 +17,7 @@ from django.utils import timezone
 from outwork.app import Outwork
 from outwork.context import TaskContext as OutworkContext
 from outwork.context import current_context
-from outwork.contrib.django import connections
+from outwork.contrib.django import connections, load
 from outwork.contrib.django.compat import (
     Task,
     TaskContext,
@@ -158,6 +158,7 @@ class Application(Outwork):
                 return func(*given(context, args), **kwargs)
 
             run = call
+        run.__module__ = load.__name__
         run.__wrapped__ = func  # type: ignore[attr-defined]  # tracebacks begin at its frame
         return run
 
@@ -246,6 +247,7 @@ def application_of(
             return known[2]
         app = make()
         _known[alias] = kind, dict(params), app
+        setattr(load, load.PREFIX + alias, app)
         return app
 
 
@@ -260,6 +262,8 @@ def _forget_all(*, setting: str, **named: Any) -> None:
         return
     with _lock:
         before = [app for _, _, app in _known.values()]
+        for alias in _known:
+            delattr(load, load.PREFIX + alias)
         _known.clear()
     for app in before:
         app.close()

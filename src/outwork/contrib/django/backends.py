@@ -26,6 +26,7 @@ from outwork.contrib.django.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
 )
+from outwork.contrib.django.load import hand_down
 from outwork.contrib.django.results import BACKEND, change, new_result, result_of, take
 from outwork.contrib.django.tasks import OutworkTask, check_options, check_types
 from outwork.durations import seconds_of
@@ -87,6 +88,8 @@ class OutworkBackend(BaseTaskBackend):
     def _make_app(self) -> Application:
         app = Application(self.alias, type(self), max_payload=self.options.get("max_payload"))
         app.configure({"framework": "Django", **self.settings_of_app()})
+        if self.runs_in == "embedded":
+            hand_down()
         return app
 
     def settings_of_app(self) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""What a worker process loads: `outwork.contrib.django.load:ALIAS` is the application of that alias in `TASKS`.
+"""What a worker process loads: `outwork.contrib.django.load:alias_ALIAS` is the application of that alias in `TASKS`.
 
 It sets Django up (`DJANGO_SETTINGS_MODULE`), imports the `tasks` module of every installed application, and answers
-with the application. `WHERE` is how the command line names it.
+with the application. In a process where that was done before, the application is an attribute here: that is how a
+worker inside the web process finds out what its child processes have to load.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from outwork.contrib.django.application import Application
+
+
+PREFIX: Final = "alias_"
 
 
 def target_of(alias: str) -> str:
@@ -22,12 +26,13 @@ def target_of(alias: str) -> str:
         raise ValueError(
             f"the alias {alias!r} has a dot, a colon, a comma or a space in it: a worker cannot be told of it"
         )
-    return f"{__name__}:{alias}"
+    return f"{__name__}:{PREFIX}{alias}"
 
 
-def __getattr__(alias: str) -> Callable[[], Application]:
-    if alias.startswith("__"):
-        raise AttributeError(alias)
+def __getattr__(name: str) -> Callable[[], Application]:
+    alias = name.removeprefix(PREFIX)
+    if alias == name:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def load() -> Application:
         import django

@@ -133,6 +133,11 @@ def look_at_connection() -> list[Any]:
 
 
 @task
+def pid() -> int:
+    return os.getpid()
+
+
+@task
 def chain(name: str) -> str:
     """Enqueues another one."""
     return add.enqueue(1, 2).id
