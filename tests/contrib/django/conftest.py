@@ -48,6 +48,8 @@ else:
     import django
 
     django.setup()
+    for name in [name for name in os.environ if name.startswith(("DJANGO_", "KIOSK_"))]:
+        del os.environ[name]  # other tests start processes, too
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +62,13 @@ def tables() -> None:
 
 
 @pytest.fixture
-def database(tables: None) -> Iterator[None]:
+def database(tables: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Empty tables, and the outer world of Django's tests."""
     from django.core import mail
     from django.db import connections
     from django.test.utils import setup_test_environment, teardown_test_environment
 
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "kiosk_project.settings")
     setup_test_environment()
     assert mail.outbox == []
     yield

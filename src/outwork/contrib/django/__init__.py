@@ -22,11 +22,13 @@ if TYPE_CHECKING:
         RedisBackend,
         ThreadPoolBackend,
     )
+    from outwork.contrib.django.compat import task
     from outwork.contrib.django.tasks import OutworkTask, options
 
 _HOMES: Final = {
     "OutworkTask": "outwork.contrib.django.tasks",
     "options": "outwork.contrib.django.tasks",
+    "task": "outwork.contrib.django.compat",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "RedisBackend",
     "ThreadPoolBackend",
     "options",
+    "task",
 ]
 
 

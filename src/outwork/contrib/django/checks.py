@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def register() -> None:
     checks.register(check_surroundings)
+    if not NATIVE and not apps.is_installed("django_tasks"):
+        checks.register(check_backends)  # otherwise the task API does it
     checks.register(check_databases, checks.Tags.database)
 
 
@@ -68,6 +70,11 @@ def _check_database_backend(backend: Any, where: str) -> Iterator[Any]:
             hint=f"Use one of {', '.join(VENDORS)}, or OutworkBackend with a broker_url.",
             id="outwork.E005",
         )
+
+
+def check_backends(app_configs: Sequence[Any] | None = None, **named: Any) -> Iterable[Any]:
+    for alias in task_backends:
+        yield from task_backends[alias].check()
 
 
 def check_surroundings(app_configs: Sequence[Any] | None = None, **named: Any) -> Iterable[Any]:

@@ -6,7 +6,7 @@ For type checkers the API is written down here, because Django has no types of i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -131,13 +131,26 @@ if TYPE_CHECKING:
 
     def normalize_json(value: Any) -> Any: ...
 
+    @overload
+    def task(function: Callable[..., Any], /) -> Task: ...
+    @overload
+    def task(
+        *,
+        priority: int = 0,
+        queue_name: str = "default",
+        backend: str = "default",
+        takes_context: bool = False,
+        **kwargs: Any,
+    ) -> Callable[[Callable[..., Any]], Task]: ...
+    def task(function: Any = None, /, **options: Any) -> Any: ...
+
 else:
     import django
     from django.core.exceptions import ImproperlyConfigured
 
     NATIVE = django.VERSION >= (6,)
     if NATIVE:
-        from django.tasks import TaskContext, TaskResult, TaskResultStatus, task_backends
+        from django.tasks import TaskContext, TaskResult, TaskResultStatus, task, task_backends
         from django.tasks.backends.base import BaseTaskBackend
         from django.tasks.base import Task, TaskError
         from django.tasks.exceptions import (
@@ -150,7 +163,7 @@ else:
         from django.utils.json import normalize_json
     else:
         try:
-            from django_tasks import TaskContext, TaskResult, TaskResultStatus, task_backends
+            from django_tasks import TaskContext, TaskResult, TaskResultStatus, task, task_backends
         except ImportError as error:
             raise ImproperlyConfigured(
                 f"Django {django.get_version()} has no tasks of its own:  pip install django-tasks"
@@ -176,6 +189,7 @@ __all__ = [
     "TaskResultMismatch",
     "TaskResultStatus",
     "normalize_json",
+    "task",
     "task_backends",
     "task_enqueued",
     "task_finished",

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 
 from kiosk.api import TaskContext, task
@@ -16,7 +17,7 @@ from outwork.contrib.django import options
 
 def write(word: str, key: object) -> None:
     """One line of the ledger, whole."""
-    path = Path(os.environ["KIOSK_FOLDER"], "ledger")
+    path = Path(os.environ.get("KIOSK_FOLDER") or settings.FOLDER, "ledger")
     with path.open("ab", buffering=0) as file:
         file.write(f"{word} {key}\n".encode())
 
