@@ -31,9 +31,9 @@ PATIENCE: Final = 5.0
 LONGEST_PAUSE: Final = 0.05
 
 
-def atomic(alias: str) -> AbstractContextManager[None]:
+def atomic(alias: str, *, savepoint: bool = True) -> AbstractContextManager[None]:
     """The caller's transaction (a savepoint in it), or one of our own."""
-    block: Any = transaction.atomic(using=alias)
+    block: Any = transaction.atomic(using=alias, savepoint=savepoint)
     return block
 
 
@@ -69,7 +69,7 @@ class JoinedDatabase(Database):
                 self.finished(tx)
                 return answer
 
-        return self._patiently(transact)
+        return self.patiently(transact)
 
     def finished(self, tx: Transaction) -> None:
         """Tell those who wait, with the commit."""
@@ -81,9 +81,9 @@ class JoinedDatabase(Database):
                 with self.connection.wrap_database_errors:
                     return work(self._transaction())
 
-        return self._patiently(look)
+        return self.patiently(look)
 
-    def _patiently(self, run: Callable[[], T]) -> T:
+    def patiently(self, run: Callable[[], T]) -> T:
         """Once, inside a transaction of the caller's; outside of one again, where the database was only busy."""
         deadline = time.monotonic() + PATIENCE
         pause = 0.001

@@ -6,10 +6,9 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
-from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Statement, Transaction
 from outwork.brokers.sql.server_moves import ServerTransaction
-from outwork.contrib.django.database.joined import JoinedDatabase
+from outwork.contrib.django.database.joined import JoinedDatabase, atomic
 from outwork.errors import BrokerUnavailable
 from outwork.job import Job, Moment
 
@@ -58,12 +57,17 @@ class JoinedServer(JoinedDatabase):
         return Moment(float(wall), float(wall))
 
     def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
-        def run(_: Transaction) -> None:
-            for statement in self.insertion(jobs):
-                self.session.run(statement.sql, statement.parameters)
-            self.ring_for(jobs)
+        """Without a savepoint (two round trips): what fails here is missing tables or a lost server, and after either
+        the caller's transaction has to be rolled back anyway."""
 
-        self.write(Role.ACCEPT, run)
+        def insert() -> None:
+            session = self.session
+            with self.explaining(), atomic(self.alias, savepoint=False):
+                for statement in self.insertion(jobs):
+                    session.run(statement.sql, statement.parameters)
+                self.ring_for(jobs)
+
+        self.patiently(insert)
 
     @abstractmethod
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]: ...
