@@ -19,6 +19,7 @@ from outwork.job import Done
 from outwork.testing.conformance import new_job
 from support import chores
 from support.ledger import Ledger
+from support.proxy import Proxy
 from support.rabbitmq_admin import Admin
 from support.rabbitmq_server import RabbitServer
 from support.waiting import until
@@ -195,6 +196,41 @@ def test_a_server_that_restarts_keeps_all(server: RabbitServer, app: Outwork, le
     chores.step.enqueue("afterwards")
     until(lambda: ledger.count("E", "afterwards"), "the next job", seconds=60)
     assert running.stop() == 0
+
+
+def test_a_confirm_that_is_lost_loses_no_job(server: RabbitServer, broker_url: str) -> None:
+    """It is sent once more: a job may be there twice, never not at all."""
+    with Proxy(server.port) as proxy:
+        url = broker_url.replace(f":{server.port}/", f":{proxy.port}/")
+        with closing(RabbitMQBroker.from_url(url)) as producer, closing(RabbitMQBroker.from_url(broker_url)) as broker:
+            producer.enqueue([new_job(queue="other")])  # connected, all is declared
+            jobs = [new_job() for _ in range(20)]
+            for job in jobs:
+                proxy.eat_replies(1)
+                assert producer.enqueue([job]) == [None]
+            found: set[str] = set()
+
+            def look() -> bool:
+                found.update(one.id for one in take(broker, 1))
+                return len(found) == len(jobs)
+
+            until(look, "all of them")
+            assert found == {job.id for job in jobs}
+
+
+def test_what_was_not_started_is_given_back_at_a_clean_end(broker_url: str, broker: RabbitMQBroker) -> None:
+    """Uncounted, and not twice."""
+    broker.enqueue([new_job() for _ in range(400)])
+    done = 0
+    for _ in range(3):
+        with closing(RabbitMQBroker.from_url(broker_url)) as deployed:
+            claimed = take(deployed, 100)
+            assert settle(deployed, claimed) == ["done"] * 100
+            done += len(claimed)
+    left = take(broker, 400 - done)
+    assert {(one.crashes, one.failures) for one in left} == {(0, 0)}
+    assert settle(broker, left) == ["done"] * len(left)
+    assert not broker.wait(["default"], 0.5)
 
 
 # ---- a server that says no -------------------------------------------------------------------------------------------

@@ -23,9 +23,11 @@ from outwork.ids import new_claim_id
 PATIENCE: Final = 1.0
 """Seconds that a message lies in a line for which nobody has room; then it is given back."""
 LOOK_EVERY: Final = 0.5
+ACK_EVERY: Final = 0.002
+ACK_TOGETHER: Final = 100
 
 Divert: TypeAlias = Callable[["Intake", list[Delivery]], None]
-"""Called on the I/O thread with messages that go elsewhere: those that were delivered before."""
+"""Called, mostly on the I/O thread, with messages that go elsewhere: those that were delivered before."""
 
 
 class Intake(Talk):
@@ -55,6 +57,10 @@ class Intake(Talk):
         self._open: dict[int, None] = {}
         """The tags of what is in hand, in their order."""
         self._looking = False
+        self._due: set[int] = set()
+        """The tags that are to be acknowledged."""
+        self._acking = False
+        self._acked_at = 0.0
         channel.on_cancel(self._on_cancel)
         loop.call(channel.read_fast)
 
@@ -108,7 +114,11 @@ class Intake(Talk):
 
     def flush(self) -> None:
         """Wait until the server has read what was sent on this channel. Raises what ended it."""
-        self.ask(lambda channel, reply: channel.qos(1, reply)).result(REPLY_TIMEOUT)
+        self.ask(self._flush).result(REPLY_TIMEOUT)
+
+    def _flush(self, channel: Channel, reply: Callable[[Any], None]) -> None:
+        self._send_acks()
+        channel.qos(1, reply)
 
     def empty(self) -> None:
         """Stop consuming, and give back what nobody claimed; before the end."""
@@ -124,7 +134,7 @@ class Intake(Talk):
                 for line in self.lines.values():
                     line.buffer.clear()
             if left:
-                self.loop.call(partial(self._give_back, self, left))
+                self._give_back(self, left)
 
     # ---- on the I/O thread ------------------------------------------------------------------------------------------
 
@@ -155,20 +165,35 @@ class Intake(Talk):
             self._crashed(self, [delivery])
 
     def _ack(self, tags: set[int]) -> None:
+        """At once when there is little to do; under load many together, which is cheaper for the server."""
+        self._due |= tags
+        if len(self._due) >= ACK_TOGETHER or monotonic() - self._acked_at >= ACK_EVERY:
+            self._send_acks()
+        elif not self._acking:
+            self._acking = True
+            self.loop.later(ACK_EVERY, self._send_acks_later)
+
+    def _send_acks_later(self) -> None:
+        self._acking = False
+        self._send_acks()
+
+    def _send_acks(self) -> None:
         """All at once as far as nothing before them is still in hand, the others one by one."""
+        tags, self._due = self._due, set()
         if self.ended is not None or not self.channel.is_open:
             return
+        self._acked_at = monotonic()
         known = self._open
-        done = 0
+        last = 0
         for tag in known:
             if tag not in tags:
                 break
-            done = tag
-        if done:
-            for tag in [tag for tag in tags if tag <= done]:
+            last = tag
+        if last:
+            for tag in [tag for tag in tags if tag <= last]:
                 known.pop(tag, None)
                 tags.discard(tag)
-            self.channel.ack(done, True)
+            self.channel.ack(last, True)
         for tag in sorted(tags):
             if tag in known:
                 del known[tag]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from threading import Condition
+from typing import Final
 
 from outwork.brokers.base import Share
 from outwork.brokers.rabbitmq.hand import Hand, Held
@@ -23,6 +24,9 @@ from outwork.brokers.rabbitmq.lines import Delivery, Line
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.messages import Message
 from outwork.brokers.rabbitmq.topology import SUSPECT, TIERS, Topology
+
+BUSY: Final = 50
+"""A worker that claims so many at once runs tiny tasks: the next batch comes while it runs this one."""
 
 Expire = Callable[[Delivery, float], None]
 
@@ -67,7 +71,8 @@ class Pool:
                 line.resting = True
             for lines, (_, most) in zip(found, queues, strict=True):
                 whole = min(limit, most)
-                for line, more in zip(lines, (whole, min(whole, free), min(whole, free, 1 - suspects)), strict=True):
+                ahead = whole * 2 if whole >= BUSY else whole
+                for line, more in zip(lines, (ahead, min(whole, free), min(whole, free, 1 - suspects)), strict=True):
                     line.resting = more <= 0
                     if more > 0:
                         line.asked_at = now

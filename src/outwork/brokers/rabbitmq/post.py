@@ -89,9 +89,12 @@ class Post:
         rounds = 0
         while waiting:
             rounds += 1
+            was_open = self._link.open_publisher is not None
             try:
                 publisher = self._ready(letters, deadline)
             except BrokerUnavailable:
+                if was_open and rounds == 1:
+                    continue  # it was dead already: nothing was sent
                 if lost is None or monotonic() > deadline - self._options.put_timeout / 2:
                     raise
                 sleep(PAUSE)
