@@ -60,7 +60,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a small disk")
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(place)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(place)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield place
@@ -73,7 +73,7 @@ def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, small_disk:
     app.close()
     app.override({"broker_url": url})
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(10_000_000))
+    ballast.write_bytes(bytes(34_000_000))
     accepted = 0
     while accepted < 10_000:
         try:
