@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import django
+
 HERE = Path(os.environ.get("ALARMS_FOLDER", Path(__file__).resolve().parents[1]))
 SECRET_KEY = os.environ.get("ALARMS_SECRET_KEY", "for development only")
 DEBUG = os.environ.get("ALARMS_DEBUG", "") == "1"
@@ -37,6 +39,14 @@ BACKENDS = {
 }
 TASKS = {"default": BACKENDS[os.environ.get("ALARMS_TASKS", "database")] | {"QUEUES": ["default", "mail"]}}
 
-EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-EMAIL_FILE_PATH = HERE / "outbox"
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {
+            "BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+            "OPTIONS": {"file_path": HERE / "outbox"},
+        }
+    }
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = HERE / "outbox"
 DEFAULT_FROM_EMAIL = "alarms@example.com"

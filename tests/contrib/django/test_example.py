@@ -68,10 +68,10 @@ def test_a_mail_server_that_is_away(folder: Path) -> None:
     manage(folder, "loaddata", "people")
     settings = folder / "site_of_alarms" / "settings.py"
     works = settings.read_text()
-    settings.write_text(works + "EMAIL_BACKEND = 'site_of_alarms.away.Away'\n")
+    settings.write_text(works.replace("django.core.mail.backends.filebased.EmailBackend", "site_of_alarms.away.Away"))
     (folder / "site_of_alarms" / "away.py").write_text(
         "class Away:\n"
-        "    def __init__(self, **options): pass\n"
+        "    def __init__(self, *args, **options): pass\n"
         "    def send_messages(self, messages): raise ConnectionRefusedError('away')\n"
     )
     manage(folder, "report", "web1", "5", "hello")
