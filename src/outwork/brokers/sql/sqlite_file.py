@@ -349,8 +349,8 @@ class SQLiteFile(Database):
             return
         with immediate(connection):
             changed = connection.execute(
-                f"INSERT INTO {self._prefix}meta VALUES ('boot', ?1) "
-                "ON CONFLICT (name) DO UPDATE SET value = ?1 WHERE value <> ?1",
+                f"INSERT INTO {self._prefix}meta VALUES ('boot', ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
                 [boot_id()],
             ).rowcount
             if changed:

@@ -9,8 +9,10 @@ through JSON: SQLite prints 15 digits only.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -47,6 +49,22 @@ def stored(value: bytes) -> str | bytes:
     return value if "\0" in text else text
 
 
+@lru_cache(maxsize=256)
+def positional(sql: str) -> tuple[str, tuple[int, ...]]:
+    """The statement with plain `?` in place of `?1`, and which parameter each takes; () where they stand in order.
+
+    Python 3.12 warns of numbered placeholders with a sequence of values, and 3.14 refuses them.
+    """
+    order: list[int] = []
+
+    def plain(found: re.Match[str]) -> str:
+        order.append(int(found.group(1)) - 1 if found.group(1) else max(order, default=-1) + 1)
+        return "?"
+
+    text = re.sub(r"\?(\d*)", plain, sql)
+    return text, () if order == list(range(len(order))) else tuple(order)
+
+
 class SQLiteTransaction(Transaction):
     """On a connection that is inside a transaction."""
 
@@ -55,13 +73,17 @@ class SQLiteTransaction(Transaction):
         self._sql = sql
         self._connection = connection
 
+    def _execute(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        text, order = positional(sql)
+        return self._connection.execute(text, [parameters[at] for at in order] if order else parameters)
+
     def _run(self, name: str, *parameters: object) -> int:
         """Run a statement that changes rows; how many."""
-        return self._connection.execute(self._sql[name], parameters).rowcount
+        return self._execute(self._sql[name], parameters).rowcount
 
     def _one(self, name: str, *parameters: object) -> Any:
         """The one value of a statement that yields one row."""
-        return self._connection.execute(self._sql[name], parameters).fetchone()[0]
+        return self._execute(self._sql[name], parameters).fetchone()[0]
 
     # ---- hot --------------------------------------------------------------------------------------------------------
 
@@ -76,7 +98,7 @@ class SQLiteTransaction(Transaction):
                 at += size
 
     def insert(self, records: Sequence[Record]) -> None:
-        new = sum(self._connection.execute(sql, values).rowcount for sql, values in self.insertion(records))
+        new = sum(self._execute(sql, values).rowcount for sql, values in self.insertion(records))
         if not new:
             return
         states = {record.state for record in records}
@@ -132,7 +154,7 @@ class SQLiteTransaction(Transaction):
     def _claimed(self, claim_id: str, name: str, *parameters: object) -> list[Claimed]:
         return [
             Claimed(job_id, claim_id, _bytes(body), failures, crashes, misses, _failures(errors))
-            for job_id, failures, crashes, misses, errors, body in self._connection.execute(self._sql[name], parameters)
+            for job_id, failures, crashes, misses, errors, body in self._execute(self._sql[name], parameters)
         ]
 
     def extend(self, claims: Sequence[Claim], lease_until: float) -> set[str]:
@@ -156,7 +178,7 @@ class SQLiteTransaction(Transaction):
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
     def _records(self, where: str, parameters: Sequence[object]) -> dict[str, Record]:
-        rows = self._connection.execute(self._sql["record"] + where, parameters)
+        rows = self._execute(self._sql["record"] + where, parameters)
         return {row[0]: _record(row) for row in rows}
 
     def move(self, changes: Sequence[Change]) -> None:
@@ -240,11 +262,11 @@ class SQLiteTransaction(Transaction):
         return where, parameters
 
     def counts(self) -> list[Count]:
-        rows = self._connection.execute(self._sql["counts"], [self.now.wall])
+        rows = self._execute(self._sql["counts"], [self.now.wall])
         return [Count(queue, task, State(state), jobs) for queue, task, state, jobs in rows]
 
     def queues(self) -> set[str]:
-        return {row[0] for row in self._connection.execute(self._sql["queues"])}
+        return {row[0] for row in self._execute(self._sql["queues"])}
 
     def ended(self, ids: Collection[str]) -> set[str]:
         return set(_decode_texts(self._one("ended", packed(list(ids)))))
@@ -252,7 +274,7 @@ class SQLiteTransaction(Transaction):
     def old(self, which: Filter, ended_by: float, failed_by: float, limit: int | None) -> list[str]:
         where, parameters = self._conditions(which)
         where.append("e.finished_at <= CASE WHEN e.state = 'SUCCESSFUL' THEN ? ELSE ? END")
-        rows = self._connection.execute(
+        rows = self._execute(
             f"SELECT id FROM ({self._sql['record']} WHERE {' AND '.join(where)} LIMIT ?)",
             [self.now.wall, *parameters, ended_by, failed_by, -1 if limit is None else limit],
         )
@@ -270,7 +292,7 @@ class SQLiteTransaction(Transaction):
         self._run("forget_silent", self.now.wall)
 
     def workers(self) -> list[Presence]:
-        rows = self._connection.execute(self._sql["workers"], [self.now.wall])
+        rows = self._execute(self._sql["workers"], [self.now.wall])
         return [msgspec.structs.replace(_decode_presence(presence), seen_at=seen_at) for presence, seen_at in rows]
 
 
