@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from threading import RLock
@@ -81,6 +81,8 @@ class Outwork(Registry):
         self._in_child = False
         self._held = False
         self._lock = RLock()
+        self._made_flusher: Flusher | None = None
+        self._made_waiter: Waiter | None = None
         self._settings: Settings | None = None
         self._origins: Mapping[str, str] = {}
         self._broker = broker if isinstance(broker, Broker) else None
@@ -96,17 +98,23 @@ class Outwork(Registry):
         app.configure({**of_application(mapping), "framework": "mapping"})
         return app
 
-    @cached_property
+    @property
     def _flusher(self) -> Flusher:
-        from outwork.flusher import Flusher  # this and the waiter load asyncio, for those who use them
+        with self._lock:
+            if self._made_flusher is None:
+                from outwork.flusher import Flusher  # this and the waiter load asyncio, for those who use them
 
-        return Flusher(lambda jobs: self.broker.enqueue(jobs))
+                self._made_flusher = Flusher(lambda jobs: self.broker.enqueue(jobs))
+            return self._made_flusher
 
-    @cached_property
+    @property
     def _waiter(self) -> Waiter:
-        from outwork.waiter import Waiter
+        with self._lock:
+            if self._made_waiter is None:
+                from outwork.waiter import Waiter
 
-        return Waiter(lambda: self.store)
+                self._made_waiter = Waiter(lambda: self.store)
+            return self._made_waiter
 
     # ---- settings and broker ----------------------------------------------------------------------------------------
 
@@ -228,8 +236,8 @@ class Outwork(Registry):
         """Stop the embedded worker, send what waits and close the connections. Using the application again opens them
         again."""
         self.stop_worker()
-        if "_flusher" in self.__dict__:
-            self._flusher.close()
+        if self._made_flusher is not None:
+            self._made_flusher.close()
         with self._lock:
             broker, self._broker = self._broker, None
         if broker is not None and broker is not self._stand_in:
@@ -244,12 +252,12 @@ class Outwork(Registry):
         try:
             yield
         finally:
-            if "_flusher" in self.__dict__:
-                self._flusher.close()
+            if self._made_flusher is not None:
+                self._made_flusher.close()
             self._broker, self._stand_in = before
             broker.close()
-            if "_waiter" in self.__dict__:
-                self._waiter.close()
+            if self._made_waiter is not None:
+                self._made_waiter.close()
 
     # ---- enqueueing -------------------------------------------------------------------------------------------------
 
@@ -478,19 +486,9 @@ class Outwork(Registry):
         return await asyncio.to_thread(work, *args)
 
     def _timed_out(self, job_id: str, timeout: float | None) -> ResultTimeout:
-        """Says what is known of the job, and whether a worker listens on its queue at all."""
-        record = self.look_up(job_id)
-        if record is None:
-            return ResultTimeout(f"job {job_id} is not known to {self.broker.url}: it was pruned, or never enqueued")
-        text = f"job {job_id} is still {record.state.lower()} after {timeout:g} s"
-        workers = self.broker.workers()
-        if record.state is State.READY and not any(record.queue in worker.queues for worker in workers):
-            online = ", ".join(f"{w.worker} ({', '.join(w.queues)})" for w in workers) or "none"
-            text += (
-                f": no worker is listening on queue {record.queue!r} of {self.broker.url}. Workers online: {online}. "
-                f"Start one:  outwork worker --queues {record.queue}"
-            )
-        return ResultTimeout(text)
+        from outwork.waiter import timed_out
+
+        return timed_out(job_id, timeout, self.look_up(job_id), self.broker)
 
 
 default_app: Final = Outwork()

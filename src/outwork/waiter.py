@@ -9,7 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from outwork.brokers.base import Store
+from outwork.brokers.base import Broker, Store
+from outwork.errors import ResultTimeout
+from outwork.job import Record, State
 
 logger = logging.getLogger("outwork")
 
@@ -93,3 +95,18 @@ class Waiter:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+
+
+def timed_out(job_id: str, timeout: float | None, record: Record | None, broker: Broker) -> ResultTimeout:
+    """Says what is known of the job, and whether a worker listens on its queue at all."""
+    if record is None:
+        return ResultTimeout(f"job {job_id} is not known to {broker.url}: it was pruned, or never enqueued")
+    text = f"job {job_id} is still {record.state.lower()} after {timeout:g} s"
+    workers = broker.workers()
+    if record.state is State.READY and not any(record.queue in worker.queues for worker in workers):
+        online = ", ".join(f"{worker.worker} ({', '.join(worker.queues)})" for worker in workers) or "none"
+        text += (
+            f": no worker is listening on queue {record.queue!r} of {broker.url}. Workers online: {online}. "
+            f"Start one:  outwork worker --queues {record.queue}"
+        )
+    return ResultTimeout(text)

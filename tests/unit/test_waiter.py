@@ -23,6 +23,7 @@ def waiting_threads() -> int:
 
 
 def test_many_waiters_share_one_thread() -> None:
+    until(lambda: waiting_threads() == 0, "the end of the threads of earlier tests", seconds=20)
     app, broker = memory_app()
     go = threading.Event()
     calls: list[int] = []
