@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -231,6 +233,25 @@ def test_what_was_not_started_is_given_back_at_a_clean_end(broker_url: str, brok
     assert {(one.crashes, one.failures) for one in left} == {(0, 0)}
     assert settle(broker, left) == ["done"] * len(left)
     assert not broker.wait(["default"], 0.5)
+
+
+def test_a_child_after_a_fork_has_connections_of_its_own(broker: RabbitMQBroker) -> None:
+    """As under a server that loads the application first and forks then."""
+    broker.enqueue([new_job()])
+    [claimed] = take(broker, 1)
+    children: list[int] = []
+    for _ in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # this is what such servers do
+            child = os.fork()
+        if not child:
+            refused = any(broker.enqueue([new_job(queue="child") for _ in range(5)]))
+            broker.close()
+            os._exit(refused)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert settle(broker, [claimed]) == ["done"]
+    assert len({one.id for one in take(broker, 15, "child")}) == 15
 
 
 # ---- a server that says no -------------------------------------------------------------------------------------------
