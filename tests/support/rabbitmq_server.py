@@ -140,4 +140,9 @@ class RabbitServer:
         self.kill()
         epmd = shutil.which("epmd")
         if epmd is not None:
-            subprocess.run([epmd, "-kill"], env=self._environ(), capture_output=True, timeout=DEADLINE)
+            until(lambda: self._unmapped(epmd), "the end of the port mapper", seconds=DEADLINE, pause=0.1)
+
+    def _unmapped(self, epmd: str) -> bool:
+        """Whether the port mapper has ended: it stays until it has noticed the end of the node."""
+        said = subprocess.run([epmd, "-kill"], env=self._environ(), capture_output=True, text=True, timeout=DEADLINE)
+        return "not allowed" not in said.stdout + said.stderr
