@@ -75,7 +75,8 @@ class Diversion:
         self, intake: Intake, deliveries: Sequence[Delivery], letters: Sequence[Letter], batch: Batch
     ) -> None:
         errors = batch.errors
-        intake.ack(delivery for index, delivery in enumerate(deliveries) if index not in errors)
+        # At once: the copy may run, and kill this process, before a batch of acknowledgements would leave.
+        intake.ack((delivery for index, delivery in enumerate(deliveries) if index not in errors), at_once=True)
         with self._changed:
             self._stuck += [(intake, deliveries[index], letters[index]) for index in errors]
             self._on_the_way -= 1

@@ -102,7 +102,7 @@ class Intake(Talk):
         asked.append(self.ask(lambda channel, reply: channel.look_at_queue(line.queue, reply)))
         return asked
 
-    def ack(self, deliveries: Iterable[Delivery]) -> None:
+    def ack(self, deliveries: Iterable[Delivery], *, at_once: bool = False) -> None:
         """Acknowledge, soon. What this channel did not bring, or has lost, is passed over."""
         tags: set[int] = set()
         with self.changed:
@@ -110,7 +110,7 @@ class Intake(Talk):
                 delivery.line.left(delivery)
                 tags.add(delivery.tag)
         if tags:
-            self.loop.call(partial(self._ack, tags))
+            self.loop.call(partial(self._ack, tags, at_once))
 
     def flush(self) -> None:
         """Wait until the server has read what was sent on this channel. Raises what ended it."""
@@ -164,10 +164,10 @@ class Intake(Talk):
         else:
             self._crashed(self, [delivery])
 
-    def _ack(self, tags: set[int]) -> None:
+    def _ack(self, tags: set[int], at_once: bool) -> None:
         """At once when there is little to do; under load many together, which is cheaper for the server."""
         self._due |= tags
-        if len(self._due) >= ACK_TOGETHER or monotonic() - self._acked_at >= ACK_EVERY:
+        if at_once or len(self._due) >= ACK_TOGETHER or monotonic() - self._acked_at >= ACK_EVERY:
             self._send_acks()
         elif not self._acking:
             self._acking = True
