@@ -15,6 +15,7 @@ import msgspec
 from outwork.brokers import SCHEMES, open_broker
 from outwork.brokers.base import Capabilities
 from outwork.settings import READERS, Settings, flat
+from proofs import ROWS, proofs
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 TABLE: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -23,6 +24,8 @@ COLUMNS: Final = (
     *("postgresql://localhost/shop", "mysql://localhost/shop", "amqp://localhost"),
 )
 """A URL for each broker; those that this release has are shown."""
+PAIRS: Final = (("amqp://localhost", "sqlite:///tasks.db"), ("amqp://localhost", "redis://localhost"))
+"""Brokers with a store beside them."""
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -35,11 +38,17 @@ def capabilities() -> str:
     brokers = {scheme: open_broker(url) for url in COLUMNS if (scheme := url.partition(":")[0]) in SCHEMES}
     missing = set(SCHEMES.values()) - {SCHEMES[scheme] for scheme in brokers}
     assert not missing, f"give these a column: {missing}"
+    for url, store in PAIRS:
+        brokers[f"{url.partition(':')[0]}: + {store.partition(':')[0]}"] = open_broker(url, store_url=store)
     rows: list[list[str]] = [["runs in", *(broker.runs_in for broker in brokers.values())]]
     for name in Capabilities.__struct_fields__:
         values = [getattr(broker.capabilities, name) for broker in brokers.values()]
-        rows.append([name, *({True: "yes", False: "no"}.get(value, str(value)) for value in values)])
+        rows.append([name, *(shown(value) for value in values)])
     return table(["", *(f"`{scheme}:`" for scheme in brokers)], rows)
+
+
+def shown(value: bool | int) -> str:
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
 
 
 def settings() -> str:
@@ -53,7 +62,20 @@ def settings() -> str:
     return table(["key", "environment", "default"], rows)
 
 
-WRITERS: Final[Mapping[str, Callable[[], str]]] = {"capabilities": capabilities, "settings": settings}
+def mission() -> str:
+    """One row a promise to the products of the mission: what, and the tests that show it."""
+    shown = proofs()
+    return table(
+        ["row", "what works", "shown by (below `tests/`)"],
+        [[row, what, "<br>".join(f"`{name}`" for name in shown[row]) or "nothing yet"] for row, what in ROWS.items()],
+    )
+
+
+WRITERS: Final[Mapping[str, Callable[[], str]]] = {
+    "capabilities": capabilities,
+    "settings": settings,
+    "mission": mission,
+}
 
 
 def written(text: str) -> str:

@@ -1,6 +1,7 @@
 """Background tasks for Python web applications: write the task once; the operator picks where it runs, with one URL."""
 
 from outwork.app import Outwork, default_app
+from outwork.bounds import Concurrency, Rate
 from outwork.context import TaskContext, current_context
 from outwork.errors import (
     GiveUp,
@@ -10,9 +11,12 @@ from outwork.errors import (
     TaskFailed,
     TryAgain,
 )
+from outwork.feeding import MemberFailed
+from outwork.flow import chain, group
 from outwork.job import State
+from outwork.progress import Progress
 from outwork.providers import provided
-from outwork.result import TaskError, TaskResult, TaskResultStatus
+from outwork.result import GroupResult, TaskError, TaskResult, TaskResultStatus
 from outwork.retry import Retry
 from outwork.task import AsyncTask, Call, Task
 
@@ -29,9 +33,14 @@ aget_result = default_app.aget_result
 __all__ = [
     "AsyncTask",
     "Call",
+    "Concurrency",
     "GiveUp",
+    "GroupResult",
+    "MemberFailed",
     "Outwork",
     "OutworkError",
+    "Progress",
+    "Rate",
     "ResultTimeout",
     "Retry",
     "Snooze",
@@ -45,11 +54,13 @@ __all__ = [
     "TryAgain",
     "aenqueue_many",
     "aget_result",
+    "chain",
     "configure",
     "current_context",
     "default_app",
     "enqueue_many",
     "get_result",
+    "group",
     "provide",
     "provided",
     "task",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
@@ -11,21 +11,25 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from outwork import codec
+from msgspec.structs import replace
+
+from outwork import codec, inquiry
+from outwork.admission import check
 from outwork.brokers import open_broker
-from outwork.brokers.base import Broker, Store
+from outwork.brokers.base import Accepted, Broker, JoinsTransactions, Standing, Store
 from outwork.brokers.memory import MemoryBroker
 from outwork.errors import (
+    EnqueueError,
     JobNotFound,
     PartlyEnqueued,
     ResultTimeout,
     SettingsError,
-    UnknownQueue,
     Unsupported,
 )
 from outwork.immediate import arun_here, run_here
 from outwork.job import Job, Record, State
-from outwork.joining import JoinsTransactions, is_asynchronous, joined_connection, joining
+from outwork.joining import is_asynchronous, joined_connection, joining
+from outwork.progress import Progress, decode_progress
 from outwork.registry import Registry
 from outwork.result import TaskResult
 from outwork.settings import Settings, load
@@ -48,9 +52,10 @@ class Outwork(Registry):
     """An application's tasks and where they run.
 
     `broker_url` says where: nothing (`immediate:`: in the caller), `sqlite:///tasks.db`, ... ; `broker` names a class
-    of another package (`module:Class`) or is a broker object. Settings that are not given come from the configuration
-    file (`config`, else `outwork.toml` or `pyproject.toml` for the default application) and, for the default
-    application only, from the environment. Nothing is read or connected before it is needed.
+    of another package (`module:Class`) or is a broker object; `store_url` names a database beside RabbitMQ. Settings
+    that are not given come from the configuration file (`config`, else `outwork.toml` or `pyproject.toml` for the
+    default application) and, for the default application only, from the environment. Nothing is read or connected
+    before it is needed.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Outwork(Registry):
         broker_url: str | None = None,
         *,
         broker: Broker | str | None = None,
+        store_url: str | None = None,
         config: Path | str | None = None,
         modules: Iterable[str] | None = None,
         queues: Iterable[str] | None = None,
@@ -67,6 +73,7 @@ class Outwork(Registry):
         self._arguments: dict[str, object] = {
             "broker_url": broker_url,
             "broker": broker if isinstance(broker, str) else None,
+            "store_url": store_url,
             "modules": None if modules is None else tuple(modules),
             "queues": None if queues is None else tuple(queues),
             "max_payload": max_payload,
@@ -264,44 +271,48 @@ class Outwork(Registry):
     def enqueue(self, call: Call[R], /) -> TaskResult[R]:
         """Put one job in the broker; what `task.enqueue` calls."""
         if call.task.connection is not None:
-            [result] = self.enqueue_many([call])
-            return result
-        broker = self._admit(call.task)
+            return self.enqueue_many([call])[0]
+        if call.task.options.followers:
+            from outwork.flow import chain  # which knows this room
+
+            return chain(call).enqueue()
+        broker = self.admit(call.task)
         job = call.job()
         if self.hooks.touches_jobs:
             job = self.hooks.prepare(job)
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             if self.hooks.listens:
                 self.hooks.tell_enqueued([job])
-            return self._result(call, job, run_here(broker, job, self._tasks))
-        [refusal] = broker.enqueue([job])
-        if refusal is not None:
-            raise refusal
-        if self.hooks.listens:
-            self.hooks.tell_enqueued([job])
-        if broker.runs_in == "embedded":
-            self.start_worker()
-        return self._result(call, job)
+            return self.result_of(call, job, run_here(broker, job, self._tasks))
+        [answer] = broker.enqueue([job])
+        if isinstance(answer, EnqueueError):
+            raise answer
+        return self._enqueued(call, job, broker, answer)
 
     async def aenqueue(self, call: Call[R], /) -> TaskResult[R]:
         """As `enqueue`, without blocking the event loop."""
         if call.task.connection is not None:
-            [result] = await self.aenqueue_many([call])
-            return result
-        broker = self._admit(call.task)
+            return (await self.aenqueue_many([call]))[0]
+        if call.task.options.followers:
+            from outwork.flow import chain
+
+            return await chain(call).aenqueue()
+        broker = self.admit(call.task)
         job = call.job()
         if self.hooks.touches_jobs:
             job = self.hooks.prepare(job)
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             if self.hooks.listens:
                 self.hooks.tell_enqueued([job])
-            return self._result(call, job, await arun_here(broker, job, self._tasks))
-        await self._flusher.enqueue(job)
-        if self.hooks.listens:
+            return self.result_of(call, job, await arun_here(broker, job, self._tasks))
+        return self._enqueued(call, job, broker, await self._flusher.enqueue(job))
+
+    def _enqueued(self, call: Call[R], job: Job, broker: Broker, answer: Standing | None) -> TaskResult[R]:
+        if answer is None and self.hooks.listens:
             self.hooks.tell_enqueued([job])
         if broker.runs_in == "embedded":
             self.start_worker()
-        return self._result(call, job)
+        return self.result_of(call, job if answer is None else replace(job, id=answer.job_id))
 
     def enqueue_many(self, calls: Iterable[Call[R]], *, connection: object | None = None) -> list[TaskResult[R]]:
         """Put many jobs in the broker, a round trip for each 1,000; each such batch is written whole.
@@ -317,7 +328,7 @@ class Outwork(Registry):
                 joining, jobs = self._join(batch)
                 joining.enqueue_on(joined, jobs)
                 results += self._joined(batch, jobs)
-            elif self._admit(batch[0].task).runs_in == "caller":
+            elif self.admit(batch[0].task).runs_in == "caller":
                 results += [self.enqueue(call) for call in batch]
             else:
                 results += self._send_batch(batch, results)
@@ -344,30 +355,26 @@ class Outwork(Registry):
 
     def _join(self, batch: list[Call[R]]) -> tuple[JoinsTransactions, list[Job]]:
         """The broker, as one that joins transactions, and the jobs. Raises Unsupported where there is none."""
-        broker = self.broker
-        for task in {id(call.task): call.task for call in batch}.values():
-            self._admit(task)
-        jobs = [call.job() for call in batch]
-        if self.hooks.touches_jobs:
-            jobs = [self.hooks.prepare(job) for job in jobs]
+        broker, jobs = self._admitted(batch)
         return joining(broker), jobs
+
+    def _admitted(self, batch: list[Call[R]]) -> tuple[Broker, list[Job]]:
+        for task in {id(call.task): call.task for call in batch}.values():
+            self.admit(task)
+        jobs = [call.job() for call in batch]
+        return self.broker, [self.hooks.prepare(job) for job in jobs] if self.hooks.touches_jobs else jobs
 
     def _joined(self, batch: list[Call[R]], jobs: list[Job]) -> list[TaskResult[R]]:
         if self.hooks.listens:
             self.hooks.tell_enqueued(jobs)
         if self.broker.runs_in == "embedded":
             self.start_worker()
-        return [self._result(call, job) for call, job in zip(batch, jobs, strict=True)]
+        return [self.result_of(call, job) for call, job in zip(batch, jobs, strict=True)]
 
     def _send_batch(self, batch: list[Call[R]], before: list[TaskResult[R]]) -> list[TaskResult[R]]:
         accepted = [result.id for result in before]
         try:
-            broker = self.broker
-            for task in {id(call.task): call.task for call in batch}.values():
-                self._admit(task)
-            jobs = [call.job() for call in batch]
-            if self.hooks.touches_jobs:
-                jobs = [self.hooks.prepare(job) for job in jobs]
+            broker, jobs = self._admitted(batch)
             answers = broker.enqueue(jobs)
         except Exception as error:
             if not accepted:
@@ -376,44 +383,23 @@ class Outwork(Registry):
             raise PartlyEnqueued(message, accepted, [(len(accepted), error)]) from error
         if self.hooks.listens:
             self.hooks.tell_enqueued([job for job, answer in zip(jobs, answers, strict=True) if answer is None])
-        refused = [(len(accepted) + index, answer) for index, answer in enumerate(answers) if answer is not None]
+        refused = [(len(accepted) + i, answer) for i, answer in enumerate(answers) if isinstance(answer, EnqueueError)]
         if refused:
-            accepted += [job.id for job, answer in zip(jobs, answers, strict=True) if answer is None]
+            accepted += [job.id for job, answer in _standing(jobs, answers) if not isinstance(answer, EnqueueError)]
             message = f"{len(refused)} jobs were refused, the first because: {refused[0][1]}"
             raise PartlyEnqueued(message, accepted, refused)
         if broker.runs_in == "embedded":
             self.start_worker()
-        return [self._result(call, job) for call, job in zip(batch, jobs, strict=True)]
+        return [self.result_of(call, job) for call, (job, _) in zip(batch, _standing(jobs, answers), strict=True)]
 
-    def _admit(self, task: Task[..., Any]) -> Broker:
-        """Refuse what this application or its broker cannot keep. Raises a subclass of EnqueueError."""
+    def admit(self, task: Task[..., Any]) -> Broker:
+        """The broker, which can keep what this task asks for. Raises a subclass of EnqueueError."""
         broker = self._broker or self._open()
-        options = task.options
-        can = broker.capabilities
-        by_child = options.executor == "process" or (options.executor is None and broker.embedding.isolated)
-        if can.shared or by_child:
-            task.check_reachable(by_child=by_child and broker.runs_in == "embedded")
-        if self._in_child and not can.shared:
-            raise Unsupported(
-                f"{task.name}: a task that runs in a child process cannot enqueue on {broker.url}, whose jobs are in "
-                "its parent's memory. Use a broker that processes share, for example sqlite:///tasks.db?embedded=true"
-            )
-        if (options.delay or options.due) and not can.defer:
-            raise Unsupported(
-                f"{task.name}: run_after cannot be kept by {broker.url}, which has no place for jobs to wait. Set "
-                "OUTWORK_BROKER_URL, for example to sqlite:///tasks.db. Nothing was enqueued"
-            )
-        if options.priority and can.priority_levels == 1:
-            raise Unsupported(f"{task.name}: {broker.url} has no priorities. Nothing was enqueued")
-        declared = self.settings.queues
-        if declared and options.queue_name not in declared:
-            raise UnknownQueue(
-                f"{task.name}: the queue {options.queue_name!r} is not declared. Declared are: "
-                f"{', '.join(declared)}. Nothing was enqueued"
-            )
+        check(task, broker, self.settings.queues, in_child=self._in_child)
         return broker
 
-    def _result(self, call: Call[R], job: Job, record: Record | None = None) -> TaskResult[R]:
+    def result_of(self, call: Call[R], job: Job, record: Record | None = None) -> TaskResult[R]:
+        """What `enqueue` returns of a call that was enqueued as this job."""
         return TaskResult(self, job, call.task.payload.decode_result, record)
 
     # ---- results ----------------------------------------------------------------------------------------------------
@@ -435,6 +421,10 @@ class Outwork(Registry):
         """The store's record of a job, None if it is not known."""
         [record] = self.store.get([job_id])
         return record
+
+    def look_up_all(self, ids: Sequence[str], /) -> list[Record | None]:
+        """The store's records of these jobs, None for those that are not known."""
+        return inquiry.look_up(self.store, ids)
 
     def wait_for(self, job_id: str, timeout: float | None) -> Record | None:
         """The record of a job once it has ended; None if it is not known. Raises ResultTimeout."""
@@ -473,11 +463,17 @@ class Outwork(Registry):
 
     def cancel(self, job_id: str) -> State | None:
         """Cancel a job; its state afterwards, None if it is not known."""
-        before = self.look_up(job_id) if self.hooks.listens else None
-        [state] = self.store.cancel([job_id])
-        if before is not None and state is State.CANCELLED and before.state is not state:
-            self.hooks.tell_cancelled(before)
+        [state] = self.cancel_all([job_id])
         return state
+
+    def cancel_all(self, ids: Sequence[str], /) -> list[State | None]:
+        """Cancel jobs; the state of each afterwards, None if it is not known."""
+        return inquiry.cancel(self.store, ids, self.hooks)
+
+    def progress_of(self, job_id: str) -> Progress | None:
+        """What the task of a job last said of its progress."""
+        [said] = self.store.progress([job_id])
+        return None if said is None else decode_progress(said)
 
     async def in_thread(self, work: Callable[..., R], *args: Any) -> R:
         """Run blocking work beside the event loop."""
@@ -489,6 +485,12 @@ class Outwork(Registry):
         from outwork.waiter import timed_out
 
         return timed_out(job_id, timeout, self.look_up(job_id), self.broker)
+
+
+def _standing(jobs: Iterable[Job], answers: Iterable[Accepted]) -> Iterator[tuple[Job, Accepted]]:
+    """The jobs, each under the id of the one that stands for it, with their answers."""
+    for job, answer in zip(jobs, answers, strict=True):
+        yield (replace(job, id=answer.job_id) if isinstance(answer, Standing) else job), answer
 
 
 default_app: Final = Outwork()

@@ -21,7 +21,7 @@ from outwork import codec
 from outwork.brokers.base import Claimed
 from outwork.context import TaskContext, running
 from outwork.durations import seconds_of
-from outwork.errors import HookFailed, ResultNotSerializable, Snooze, TryAgain, UnknownTask, WorkerDied
+from outwork.errors import HookFailed, ResultNotSerializable, Snooze, TryAgain, Undecodable, UnknownTask, WorkerDied
 from outwork.events import (
     AttemptFailed,
     AttemptStarted,
@@ -32,6 +32,7 @@ from outwork.events import (
     JobSnoozed,
     JobSucceeded,
 )
+from outwork.feeding import feed
 from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Job, Outcome, Release, remember
 from outwork.retry import next_delay
 from outwork.task import Task
@@ -43,16 +44,17 @@ Tasks = Mapping[str, Task[Any, Any]]
 
 
 class Attempt:
-    """One try at a job: what is called, with what, and how its end is judged."""
+    """One try at a job: what is called, with what, and how its end is judged.
+
+    Its arguments are read where it runs, not where it was claimed: a worker has one thread that claims, and what that
+    one does not do, others can do meanwhile.
+    """
 
     __slots__ = (
-        "args",
         "claimed",
         "claimed_at",
         "context",
-        "hooked",
         "job",
-        "kwargs",
         "started_at",
         "stop_reason",
         "task",
@@ -63,12 +65,6 @@ class Attempt:
         self.job = job
         self.task = task
         self.context = TaskContext(job, claimed, worker)
-        payload = task.payload
-        self.args, self.kwargs = payload.decode(job.args)
-        self.hooked = task.hooks.touches_runs or bool(payload.provisions)
-        """Whether anything stands around the call."""
-        if task.options.takes_context:
-            self.args = (self.context, *self.args)
         self.claimed_at = 0.0
         self.started_at = 0.0
         """Readings of this process' monotonic clock, kept by the worker."""
@@ -86,10 +82,16 @@ class Attempt:
 
     def _run(self) -> Outcome:
         running.set(self.context)
-        if self.hooked:
-            return self._run_hooked()
+        if self.job.feed is not None and (outcome := feed(self)) is not None:
+            return outcome
         try:
-            value = self.task.fn(*self.args, **self.kwargs)
+            args, kwargs = self._arguments()
+        except Exception as error:  # noqa: BLE001 - Undecodable, HintError
+            return self._unreadable(error)
+        if self._hooked:
+            return self._run_hooked(args, kwargs)
+        try:
+            value = self.task.fn(*args, **kwargs)
             if self.task.is_async:
                 import asyncio
 
@@ -101,38 +103,74 @@ class Attempt:
     async def arun(self) -> Outcome:
         """Await the task on this event loop; in an asyncio Task of its own, which has a context of its own."""
         running.set(self.context)
-        if self.hooked:
-            return await self._arun_hooked()
+        if self.job.feed is not None and (outcome := await self._afeed()) is not None:
+            return outcome
         try:
-            value = await self.task.fn(*self.args, **self.kwargs)
+            args, kwargs = self._arguments()
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._unreadable(error)
+        if self._hooked:
+            return await self._arun_hooked(args, kwargs)
+        try:
+            value = await self.task.fn(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - as above
             return self.failed(error)
         return self.returned(value)
 
-    def _run_hooked(self) -> Outcome:
+    async def _afeed(self) -> Outcome | None:
+        import asyncio
+
+        try:
+            return await asyncio.to_thread(feed, self)
+        except BaseException as error:  # noqa: BLE001 - as above: it may be stopped while it waits
+            return self.failed(error)
+
+    def take(self, job: Job) -> None:
+        """Go on with this job, whose arguments are complete now."""
+        self.job = job
+        self.claimed = self.claimed._replace(body=codec.encode_job(job))
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = self.task.payload.decode(self.job.args)
+        if self.task.options.takes_context:
+            args = (self.context, *args)
+        return args, kwargs
+
+    def _unreadable(self, error: Exception) -> Outcome:
+        """The outcome where the function cannot be called with what is stored."""
+        if self.stop_reason is not None:  # stopped from outside, at this very moment
+            return self.failed(error)
+        return unreadable(self.claimed, self.task, error, self.context.worker_id)
+
+    @property
+    def _hooked(self) -> bool:
+        """Whether anything stands around the call."""
+        return self.task.hooks.touches_runs or bool(self.task.payload.provisions)
+
+    def _run_hooked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         try:
             if self.task.is_async:
                 import asyncio
 
-                return asyncio.run(self._arun_hooked())
+                return asyncio.run(self._arun_hooked(args, kwargs))
             self._tell_start()
             task, provisions = self.task, self.task.payload.provisions
             with task.hooks.around(self.context), task.app.providers.opened(provisions, self.context) as given:
-                value = task.fn(*self.args, **self.kwargs, **given)
+                value = task.fn(*args, **kwargs, **given)
         except BaseException as error:  # noqa: BLE001 - as above
             return self.failed(error)
-        return self._told(self.returned(value))
+        return self.told(self.returned(value))
 
-    async def _arun_hooked(self) -> Outcome:
+    async def _arun_hooked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         try:
             self._tell_start()
             task, provisions = self.task, self.task.payload.provisions
             providers = task.app.providers
             async with task.hooks.aaround(self.context), providers.aopened(provisions, self.context) as given:
-                value = await task.fn(*self.args, **self.kwargs, **given)
+                value = await task.fn(*args, **kwargs, **given)
         except BaseException as error:  # noqa: BLE001 - as above
             return self.failed(error)
-        return self._told(self.returned(value))
+        return self.told(self.returned(value))
 
     def returned(self, value: Any) -> Outcome:
         """The outcome of a call that returned."""
@@ -145,7 +183,7 @@ class Attempt:
 
     def failed(self, error: BaseException) -> Outcome:
         """The outcome of a call that raised, or was ended from outside."""
-        return self._told(self._judged(error))
+        return self.told(self._judged(error))
 
     def again(self, delay: float, failures: tuple[Failure, ...], *, counted: bool) -> Outcome:
         """The outcome of an attempt after which there is to be another one."""
@@ -199,7 +237,7 @@ class Attempt:
         if self.task.hooks.listens:
             self.task.hooks.tell(AttemptStarted(**self._about()))
 
-    def _told(self, outcome: Outcome) -> Outcome:
+    def told(self, outcome: Outcome) -> Outcome:
         """Tell the listeners how the attempt ended."""
         if not self.task.hooks.listens:
             return outcome
@@ -231,27 +269,31 @@ class Attempt:
 def begin(claimed: Claimed, tasks: Tasks, worker: str, kind: type[Attempt] = Attempt) -> Attempt | Outcome:
     """The attempt to run, or the outcome where there is nothing to call.
 
-    A task that is not known is given back for 30 s, and ends FAILED after an hour of that; what cannot be decoded ends
-    FAILED at once.
+    A task that is not known is given back for 30 s, and ends FAILED after an hour of that; an envelope that cannot be
+    decoded ends FAILED at once. (Arguments that cannot be end so when it runs.)
     """
-    task = None
     try:
         job = codec.decode_job(claimed.body)
-        task = tasks.get(job.task)
-        if task is not None:
-            return kind(claimed, job, task, worker)
-    except Exception as error:  # noqa: BLE001 - Undecodable, HintError: no job may break the worker
-        failure = failure_of(error, claimed, worker)
-        if task is not None and task.hooks.listens:
-            about = about_attempt(claimed, task.name, task.options.queue_name, worker)
-            task.hooks.tell(JobFailed(**about, seconds=0.0, failure=failure))
-        return Dead(remember(claimed.errors, failure))
+    except Undecodable as error:  # no job may break the worker
+        return unreadable(claimed, None, error, worker)
+    task = tasks.get(job.task)
+    if task is not None:
+        return kind(claimed, job, task, worker)
     if claimed.misses + 1 < MISSES_ALLOWED:
         return Release(delay=UNKNOWN_DELAY, missed=True)
     unknown = UnknownTask(
         f"no worker knew the task {job.task!r} for an hour. Import its module in the worker, then retry"
     )
     return Dead(remember(claimed.errors, failure_of(unknown, claimed, worker)))
+
+
+def unreadable(claimed: Claimed, task: Task[Any, Any] | None, error: Exception, worker: str) -> Outcome:
+    """The outcome of a job that nobody can read."""
+    failure = failure_of(error, claimed, worker)
+    if task is not None and task.hooks.listens:
+        about = about_attempt(claimed, task.name, task.options.queue_name, worker)
+        task.hooks.tell(JobFailed(**about, seconds=0.0, failure=failure))
+    return Dead(remember(claimed.errors, failure))
 
 
 def about_attempt(claimed: Claimed, task: str, queue: str, worker: str) -> dict[str, Any]:

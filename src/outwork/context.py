@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Raw
 
 from outwork.brokers.base import Claimed
 from outwork.job import WIRE_VERSION, Failure, Job
+from outwork.progress import Progress
 
 
 class TaskContext:
@@ -17,12 +20,19 @@ class TaskContext:
     and found by `current_context()` anywhere below it. `worker_id` is the worker that runs it.
     """
 
-    __slots__ = ("_claimed", "_job", "worker_id")
+    __slots__ = ("_claimed", "_job", "_news", "_said", "cancelled", "on_news", "worker_id")
 
     def __init__(self, job: Job, claimed: Claimed, worker_id: str) -> None:
         self._job = job
         self._claimed = claimed
+        self._said: Progress | None = None
+        self._news: Progress | None = None
         self.worker_id = worker_id
+        self.cancelled = False
+        """Whether somebody wants the job cancelled. The task is stopped for that anyway (an exception in its thread, at
+        the next bytecode; a cancelled coroutine; a killed child process): this is for one that shields itself."""
+        self.on_news: Callable[[Progress], None] | None = None
+        """Called at each word of the task, in a process that cannot be asked for it."""
 
     @property
     def job_id(self) -> str:
@@ -61,6 +71,42 @@ class TaskContext:
     def carried(self) -> Mapping[str, str]:
         """What hooks and carried context variables put beside the arguments."""
         return self._job.carried or {}
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the task is: `done` of `total`, in any unit. Cheap: what is said within a second is sent as one,
+        to whoever asks `result.progress()` or `outwork jobs show`. What is not given stays as it was said before."""
+        self._say((self._said or self._nothing_said()).moved(done, total, message, time.time()))
+
+    def log(self, text: str) -> None:
+        """Add a line to the job's log, which is kept with the job: the last hundred lines of 500 characters."""
+        self._say((self._said or self._nothing_said()).with_line(text, time.time()))
+
+    def _nothing_said(self) -> Progress:
+        return Progress(attempt=self.attempt)
+
+    def _say(self, progress: Progress) -> None:
+        self._said = self._news = progress
+        if self.on_news is not None:
+            self.on_news(progress)
+
+    @property
+    def has_news(self) -> bool:
+        return self._news is not None
+
+    def take_news(self) -> Progress | None:
+        """What the task said since this was last called, for who sends it on."""
+        news, self._news = self._news, None
+        return news
+
+    def hear(self, progress: Progress) -> None:
+        """A child process tells what its task said."""
+        self._news = progress
+
+    @property
+    def slot(self) -> datetime | None:
+        """The moment for which a schedule enqueued it, in UTC; None for a job that somebody else enqueued."""
+        slot = self._job.slot
+        return None if slot is None else datetime.fromtimestamp(slot, UTC)
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.task_name} job={self.job_id or 'none'} attempt={self.attempt}>"

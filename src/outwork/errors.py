@@ -36,6 +36,12 @@ class DeclarationError(OutworkError, ValueError):
     code = "OW110"
 
 
+class InvalidSchedule(DeclarationError):
+    """A cron expression, a time zone or an interval that says no moment, or contradicts another option."""
+
+    code = "OW117"
+
+
 class DuplicateTask(OutworkError, ValueError):
     """Two functions claim the same task name in one application."""
 
@@ -117,6 +123,16 @@ class Unsupported(EnqueueError, ValueError):
     code = "OW125"
 
 
+class Duplicate(EnqueueError, ValueError):
+    """Another job holds the unique key. `job_id` is its id."""
+
+    code = "OW129"
+
+    def __init__(self, message: str, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
 class PartlyEnqueued(EnqueueError):
     """`enqueue_many` failed after some batches were accepted.
 
@@ -136,6 +152,12 @@ class HookRefused(EnqueueError):
     """A `before_enqueue` hook raised, or a context variable could not be carried; the text names it."""
 
     code = "OW127"
+
+
+class InvalidMessage(EnqueueError, ValueError):
+    """A mail, a text message, a resource or an address that no other side could accept."""
+
+    code = "OW128"
 
 
 # ---- configuration --------------------------------------------------------------------------------------------------
@@ -181,6 +203,27 @@ class BrokerRefused(OutworkError):
     """The broker is there and says no: a wrong password, a missing right, a file that is not a database..."""
 
     code = "OW133"
+
+
+# ---- channels -------------------------------------------------------------------------------------------------------
+
+
+class ChannelFull(OutworkError):
+    """A channel holds as many unread messages as it may. The message was not sent."""
+
+    code = "OW170"
+
+
+class InvalidChannel(OutworkError, TypeError):
+    """A channel, a group or a message that the channel layer specification does not allow. Nothing was sent."""
+
+    code = "OW171"
+
+
+class MessageTooLarge(OutworkError, ValueError):
+    """A channel message is longer than a layer carries. It was not sent."""
+
+    code = "OW172"
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -263,6 +306,18 @@ class HookFailed(OutworkError):
     """A hook around the run raised, before or after the task; the text names it."""
 
     code = "OW156"
+
+
+class UpstreamFailed(OutworkError):
+    """A job that this one comes after has failed, so this one was not called."""
+
+    code = "OW157"
+
+
+class NotStarted(OutworkError):
+    """The job was withdrawn because of how the jobs before it ended: one was cancelled, or it was for another end."""
+
+    code = "OW158"
 
 
 # ---- control from inside a task (DESIGN: exceptions, because they work at any depth) --------------------------------

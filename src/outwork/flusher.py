@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from outwork.errors import EnqueueError
+from outwork.brokers.base import Accepted, Standing
 from outwork.job import Job
 
 BATCH: Final = 1000
 
-Send = Callable[[Sequence[Job]], list[EnqueueError | None]]
+Send = Callable[[Sequence[Job]], list[Accepted]]
+Answer = BaseException | Standing | None
 
 
 class _Waiting:
@@ -29,16 +30,16 @@ class _Waiting:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self.loop.create_future()
+        self.future: asyncio.Future[Standing | None] = self.loop.create_future()
 
-    def finish(self, error: BaseException | None) -> None:
+    def finish(self, answer: Answer) -> None:
         """Called on the loop. The coroutine may have been cancelled meanwhile; the job was sent all the same."""
         if self.future.done():
             return
-        if error is None:
-            self.future.set_result(None)
+        if isinstance(answer, BaseException):
+            self.future.set_exception(answer)
         else:
-            self.future.set_exception(error)
+            self.future.set_result(answer)
 
 
 class Flusher:
@@ -55,8 +56,8 @@ class Flusher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    async def enqueue(self, job: Job) -> None:
-        """Send one job; returns when it is durable. Raises what the broker said."""
+    async def enqueue(self, job: Job) -> Standing | None:
+        """Send one job; returns when it, or another that stands for it, is durable. Raises what the broker said."""
         if self._pid != os.getpid():
             self._reset()
         waiting = _Waiting(job)
@@ -66,7 +67,7 @@ class Flusher:
                 self._thread = threading.Thread(target=self._run, name="outwork-flusher", daemon=True)
                 self._thread.start()
             self._changed.notify()
-        await waiting.future
+        return await waiting.future
 
     def close(self) -> None:
         """Send what waits, then end the thread."""
@@ -87,13 +88,13 @@ class Flusher:
                     return
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
-                answers: Sequence[BaseException | None] = self._send([one.job for one in batch])
+                answers: Sequence[Answer] = self._send([one.job for one in batch])
             except Exception as error:  # noqa: BLE001 - it belongs to the coroutines that wait
                 answers = [error] * len(batch)
             self._answer(batch, answers)
 
-    def _answer(self, batch: list[_Waiting], answers: Sequence[BaseException | None]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, BaseException | None]]] = {}
+    def _answer(self, batch: list[_Waiting], answers: Sequence[Answer]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Answer]]] = {}
         for one, answer in zip(batch, answers, strict=True):
             by_loop.setdefault(one.loop, []).append((one, answer))
         for loop, ends in by_loop.items():
@@ -103,6 +104,6 @@ class Flusher:
                 continue  # that loop is closed: nobody waits there any more, and the jobs are sent
 
 
-def _finish_all(ends: list[tuple[_Waiting, BaseException | None]]) -> None:
-    for one, error in ends:
-        one.finish(error)
+def _finish_all(ends: list[tuple[_Waiting, Answer]]) -> None:
+    for one, answer in ends:
+        one.finish(answer)

@@ -19,7 +19,9 @@ REDIS: Final[Mapping[str, str | int]] = {"redis_ip": "127.0.0.1", "redis_port": 
 FORM: Final = frozenset({"type", *REDIS})
 """What a `[worker]` table of this form has, beside the settings that it may have in any case."""
 
-OUTSIDE: Final = frozenset({"broker", "broker_url", "lease", "max_payload", "modules", "retention", "worker"})
+OUTSIDE: Final = frozenset(
+    {"broker", "broker_url", "lease", "max_payload", "modules", "periodic", "retention", "worker"}
+)
 """What a mapping of all settings has, and a `[worker]` table has not."""
 
 
@@ -90,7 +92,7 @@ def _flattened(mapping: Mapping[str, object], above: str = "") -> list[tuple[str
     found: list[tuple[str, object]] = []
     for name, value in mapping.items():
         key = above + str(name).lower().replace("__", ".")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key != "periodic":  # whose tables have names of their own
             found += _flattened(cast("Mapping[str, object]", value), f"{key}.")
         else:
             found.append((key, value))

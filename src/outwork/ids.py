@@ -47,6 +47,12 @@ def new_job_id() -> str:
     return f"{head[:8]}-{head[8:]}-7{stamp & 0xFFF:03x}-{variant}{tail[1:4]}-{tail[4:]}"
 
 
+def numbered(base: str, number: int) -> str:
+    """The id of one of many jobs that are named by an id of their own and a number below 2**32: its last eight digits
+    are the number. (74 - 32 bits of chance and the time keep it apart from all others.) They sort by number."""
+    return f"{base[:-8]}{number:08x}"
+
+
 def new_claim_id() -> str:
     """128 random bits, in hexadecimal."""
     return urandom(16).hex()

@@ -5,18 +5,21 @@ in-memory broker runs them, the exhaustive model in `tests/model` explores them,
 same in their own language and are compared with them.
 
     enqueue ──> SCHEDULED ──due──> READY ──claim──> RUNNING ──> SUCCESSFUL
-                    ^                ^                 │ ├────> FAILED
-                    └──retry at──────┴──given back, ───┘ └────> CANCELLED
-                                        lease ran out
+        │           ^              ^ ^ │               │ ├────> FAILED
+        │           └──retry at────│─┴─│─given back, ──┘ └────> CANCELLED
+        └──> HELD ──released───────┘   │ lease ran out
+               ^──at a gate, paused────┘
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
+
+from outwork.ties import Ties
 
 WIRE_VERSION: Final = 1
 """The version of the envelope that this release writes. It reads this one and the one before."""
@@ -31,9 +34,16 @@ MISSES_ALLOWED: Final = 120
 """How often a job may be given back because a worker does not know its task: every 30 s, so for an hour."""
 
 
-class State(StrEnum):
-    """Where a job is in its life."""
+def foreign(queue: str) -> bool:
+    """Whether a queue belongs to something other than our tasks, whose queues' names have no colon: no worker of ours
+    serves it. `outwork.contrib.dramatiq` has such ones."""
+    return ":" in queue
 
+
+class State(StrEnum):
+    """Where a job is in its life. HELD: it waits for other jobs, for a place at a gate, or for its task to go on."""
+
+    HELD = "HELD"
     SCHEDULED = "SCHEDULED"
     READY = "READY"
     RUNNING = "RUNNING"
@@ -47,17 +57,19 @@ class State(StrEnum):
 
 
 FINISHED: Final = frozenset({State.SUCCESSFUL, State.FAILED, State.CANCELLED})
-WAITING: Final = frozenset({State.SCHEDULED, State.READY})
+WAITING: Final = frozenset({State.HELD, State.SCHEDULED, State.READY})
 
 MOVES: Final[dict[State, frozenset[State]]] = {
+    State.HELD: frozenset({State.SCHEDULED, State.READY, State.CANCELLED}),
     State.SCHEDULED: frozenset({State.READY, State.CANCELLED}),
-    State.READY: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
+    State.READY: frozenset({State.SCHEDULED, State.HELD, State.RUNNING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset(State) - {State.RUNNING},
     State.SUCCESSFUL: frozenset(),
     State.FAILED: frozenset({State.READY}),
     State.CANCELLED: frozenset({State.READY}),
 }
-"""The legal moves: from each state, where a job may go next. FAILED and CANCELLED go back to READY by hand only."""
+"""The legal moves: from each state, where a job may go next. FAILED and CANCELLED go back to READY by hand only, READY
+to SCHEDULED when a job is replaced by a later one of its unique key."""
 
 
 class Moment(NamedTuple):
@@ -78,13 +90,29 @@ class Terms(Struct, frozen=True, kw_only=True):
     keep_failed: float = 14 * 86_400.0
 
 
+class Feed(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Which ended jobs a job looks at before it starts; brokers do not.
+
+    They are `ids`, or the `total` jobs numbered from `base` (`outwork.ids.numbered`). `into` is the argument that takes
+    what they returned: a list if `gathers`. `when` says how they must have ended for it to start.
+    """
+
+    ids: tuple[str, ...] = ()
+    base: str = ""
+    total: int = 0
+    into: str = ""
+    gathers: bool = False
+    when: Literal["ended", "successful", "failed"] = "ended"
+
+
 class Job(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One enqueued execution of a task, as it was asked for. It never changes; it is the envelope on the wire.
 
     `args` is a JSON object of the task's arguments by name. `due` (Unix seconds) or `delay` (seconds from the moment
     the broker accepts it, by the broker's clock) say when it may start; neither means at once. `expires` is how many
     seconds it may wait beyond that. `created` is the producer's clock, for display only. `carried` are context
-    variables that hooks put there.
+    variables that hooks put there. `ties` bind it to other jobs, `feed` says which of their results it takes. `slot`
+    (Unix seconds) is the moment for which a schedule made it.
     """
 
     v: int
@@ -100,6 +128,9 @@ class Job(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     max_crashes: int = 3
     at_most_once: bool = False
     carried: dict[str, str] | None = None
+    ties: Ties | None = None
+    feed: Feed | None = None
+    slot: float | None = None
 
 
 class Failure(Struct, frozen=True, kw_only=True, gc=False):
@@ -156,10 +187,17 @@ class Release(Struct, frozen=True, tag=True, gc=False):
 
 
 class Cancelled(Struct, frozen=True, tag=True, gc=False):
-    """The attempt was stopped because somebody cancelled the job."""
+    """The attempt was stopped because somebody cancelled the job; or it did not start because of how the jobs before it
+    ended: then `failures` is the job's whole list, the reason last."""
+
+    failures: tuple[Failure, ...] = ()
 
 
-Outcome: TypeAlias = Done | Again | Dead | Release | Cancelled
+class Hold(Struct, frozen=True, tag=True, gc=False):
+    """Given back unstarted, not counted, because its task is paused: held until that goes on."""
+
+
+Outcome: TypeAlias = Done | Again | Dead | Release | Cancelled | Hold
 
 
 class Answer(StrEnum):
@@ -177,7 +215,8 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
     """All that a broker or store knows of a job. `body` is its envelope; times are Unix seconds by the broker's clock.
 
     `failures` counts the attempts that failed, `crashes` those whose worker died; the running attempt, if any, is one
-    more. `claim_id` stays after a settle, so that the same settle repeated is told "already".
+    more. `ties` are what is left of the job's; `knot` is what a HELD job is held by. `claim_id` stays after a settle,
+    so that the same settle repeated is told "already".
     """
 
     id: str
@@ -203,6 +242,8 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
     finished_at: float | None = None
     prune_at: float | None = None
     result: bytes | None = None
+    ties: Ties | None = None
+    knot: str | None = None
 
     @property
     def attempts(self) -> int:
@@ -212,8 +253,9 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def solo(self) -> bool:
-        """Claimed for a free slot only, never prefetched: it may kill its worker, or must not be started twice."""
-        return self.crashes > 0 or self.at_most_once
+        """Claimed for a free slot only, never prefetched: it may kill its worker, must not be started twice, or takes
+        a place that others of its key wait for."""
+        return self.crashes > 0 or self.at_most_once or (self.ties is not None and bool(self.ties.gates))
 
 
 def admit(job: Job, body: bytes, now: Moment) -> Record:
@@ -233,6 +275,7 @@ def admit(job: Job, body: bytes, now: Moment) -> Record:
         max_crashes=job.max_crashes,
         at_most_once=job.at_most_once,
         expires_at=None if job.expires is None else max(due, now.wall) + job.expires,
+        ties=job.ties,
     )
 
 
@@ -280,14 +323,16 @@ def settle(record: Record, claim_id: str, outcome: Outcome, now: Moment, terms: 
         return record, Answer.ALREADY
     match outcome:
         case Done(result, keep):
-            return finish(
-                record, State.SUCCESSFUL, now, terms.keep if keep is None else keep, result=result
-            ), Answer.DONE
+            keep = terms.keep if keep is None else keep
+            if record.ties is not None and record.ties.reports:  # somebody comes for its result, perhaps late
+                keep = max(keep, terms.keep_failed)
+            return finish(record, State.SUCCESSFUL, now, keep, result=result), Answer.DONE
         case Dead(errors, keep):
             ended = replace(record, failures=record.failures + 1, errors=errors)
             return finish(ended, State.FAILED, now, terms.keep_failed if keep is None else keep), Answer.DONE
-        case Cancelled():
-            return finish(record, State.CANCELLED, now, terms.keep_failed), Answer.DONE
+        case Cancelled(errors):
+            ended = replace(record, errors=errors or record.errors)
+            return finish(ended, State.CANCELLED, now, terms.keep_failed), Answer.DONE
         case Again(delay, errors, counted):
             record = replace(record, failures=record.failures + counted, errors=errors or record.errors)
             if record.cancel_requested:
@@ -298,11 +343,45 @@ def settle(record: Record, claim_id: str, outcome: Outcome, now: Moment, terms: 
             if record.cancel_requested:
                 return finish(record, State.CANCELLED, now, terms.keep_failed), Answer.DONE
             return _wait(record, now.wall + delay if delay > 0 else record.due, now), Answer.DONE
+        case Hold():
+            if record.cancel_requested:
+                return finish(record, State.CANCELLED, now, terms.keep_failed), Answer.DONE
+            return replace(hold(record, paused_task(record.task)), lease_until=None), Answer.DONE
 
 
 def _wait(record: Record, due: float, now: Moment) -> Record:
     state = State.SCHEDULED if due > now.wall else State.READY
-    return replace(record, state=state, due=due, lease_until=None)
+    return replace(record, state=state, due=due, lease_until=None, knot=None)
+
+
+def hold(record: Record, knot: str) -> Record:
+    """It waits, outside of its line, until whatever is called `knot` lets it go."""
+    return replace(record, state=State.HELD, knot=knot)
+
+
+def let_go(record: Record, now: Moment) -> Record:
+    """A held job goes back to its place in the line, or waits for its time."""
+    return _wait(record, record.due, now) if record.state is State.HELD else record
+
+
+def awaited(job_id: str) -> str:
+    """The knot of a job that waits for others to end."""
+    return f"after:{job_id}"
+
+
+def gated(key: str) -> str:
+    """The knot of the jobs that wait for a place at this gate."""
+    return f"gate:{key}"
+
+
+def paused_task(task: str) -> str:
+    """The knot of the jobs of a task that is paused."""
+    return f"pause:task:{task}"
+
+
+def paused_queue(queue: str) -> str:
+    """The name of a pause of a queue, whose jobs stay in their line."""
+    return f"pause:queue:{queue}"
 
 
 def finish(record: Record, state: State, now: Moment, keep: float, result: bytes | None = None) -> Record:
@@ -314,7 +393,15 @@ def finish(record: Record, state: State, now: Moment, keep: float, result: bytes
         lease_until=None,
         finished_at=now.wall,
         prune_at=now.wall + max(keep, TOMBSTONE_SECONDS),
+        knot=None,
+        ties=spent(record.ties),
     )
+
+
+def spent(ties: Ties | None) -> Ties | None:
+    """What binds a job that has ended, in case it is run again by hand: nobody is told of its end a second time, and
+    nobody stands back for it."""
+    return Ties(gates=ties.gates) if ties is not None and ties.gates else None
 
 
 def overdue(record: Record, now: Moment) -> bool:

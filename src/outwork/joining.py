@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from outwork.brokers.base import Broker
+from outwork.brokers.base import Broker, JoinsTransactions
 from outwork.errors import InvalidOption, Unsupported
-from outwork.job import Job
 from outwork.task import Call
-
-
-@runtime_checkable
-class JoinsTransactions(Protocol):
-    """A broker whose jobs can be written by a connection of the caller's."""
-
-    def enqueue_on(self, connection: object, jobs: Sequence[Job]) -> None: ...
-    async def aenqueue_on(self, connection: object, jobs: Sequence[Job]) -> None: ...
 
 
 def joining(broker: Broker) -> JoinsTransactions:
@@ -24,13 +15,19 @@ def joining(broker: Broker) -> JoinsTransactions:
     if broker.capabilities.transactional and isinstance(broker, JoinsTransactions):
         return broker
     raise Unsupported(
-        f"connection= needs a broker in the application's own database (sqlite://, postgresql://, mysql://), and this "
-        f"one is {broker.url}. Enqueue after the commit instead. Nothing was enqueued"
+        f"connection= needs a broker in the application's own database (sqlite://, postgresql://, mysql://), or such a "
+        f"store_url beside it, and this one is {broker.url}. Enqueue after the commit instead. Nothing was enqueued"
     )
 
 
 def joined_connection(batch: Sequence[Call[Any]], given: object | None) -> object | None:
-    """The one connection that these calls are to be written by; None: the broker's own. Raises InvalidOption."""
+    """The one connection that these calls are to be written by; None: the broker's own. Raises InvalidOption; also for
+    calls that others follow, which can be neither among many nor in a transaction of the caller's."""
+    if following := next((call for call in batch if call.task.options.followers), None):
+        raise InvalidOption(
+            f"{following.task.name}: on_success and on_failure go neither with connection= nor with enqueue_many. "
+            "Enqueue them one by one, or as group([...]). Nothing was enqueued"
+        )
     named = {id(call.task.connection): call.task.connection for call in batch}
     if given is not None:
         named = {identity: one for identity, one in named.items() if one is not None} | {id(given): given}

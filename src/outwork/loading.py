@@ -125,7 +125,18 @@ def _load_target(target: str) -> Outwork | None:
     return next(iter(inside.values()), None)
 
 
-def _object(target: str, module: ModuleType, path: str) -> Outwork:
+def load_object(target: str) -> object:
+    """What `MODULE:OBJECT` names; the current directory is importable. Raises CannotLoad."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    name, colon, path = target.partition(":")
+    if not colon or not path:
+        raise CannotLoad(f'"{target}" names a module. Name the object in it, too, as in {name}:application')
+    return _attribute(target, import_module(name), path)
+
+
+def _attribute(target: str, module: ModuleType, path: str) -> object:
     value: object = module
     for part in path.split("."):
         try:
@@ -134,6 +145,11 @@ def _object(target: str, module: ModuleType, path: str) -> Outwork:
             close = get_close_matches(part, [name for name in dir(value) if not name.startswith("_")], n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise CannotLoad(f'cannot load "{target}": {module.__name__} has no {part!r}{hint}') from error
+    return value
+
+
+def _object(target: str, module: ModuleType, path: str) -> Outwork:
+    value = _attribute(target, module, path)
     if app := _application_in(value):
         return app
     if not callable(value):

@@ -8,6 +8,7 @@ Arguments that the caller leaves out are left out on the wire: the default is th
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -85,8 +86,13 @@ class Payload:
         if self.provisions:
             provided = {provision.name for provision in self.provisions}
             parameters = [parameter for parameter in parameters if parameter.name not in provided]
-        self.signature = whole.replace(parameters=parameters)
-        self._parameters = parameters
+        self._partial: dict[str, Payload] = {}
+        self._set_up(whole.replace(parameters=parameters))
+
+    def _set_up(self, signature: inspect.Signature) -> None:
+        """What follows from the parameters of the payload."""
+        self.signature = signature
+        self._parameters = parameters = list(signature.parameters.values())
         self._plain = all(p.kind in (_PLAIN, _KEYWORD) for p in parameters)
         self._positional = all(p.kind is _PLAIN for p in parameters) and not self.provisions
         self._loose = frozenset(p.name for p in parameters if self._hint(p) is Any)
@@ -95,8 +101,18 @@ class Payload:
             self._decode = msgspec.json.Decoder(self._struct, dec_hook=_from_json).decode
             self._decode_result = msgspec.json.Decoder(self.hints.get("return", Any), dec_hook=_from_json).decode
         except TypeError as error:
-            raise HintError(f"{name}{self.signature}: a type hint cannot be carried by JSON: {error}") from error
+            raise HintError(f"{self.name}{signature}: a type hint cannot be carried by JSON: {error}") from error
         self._has_datetime = "DateTimeType" in repr(msgspec.inspect.type_info(self._struct))
+
+    def without(self, parameter: str) -> Payload:
+        """The payload of a call whose argument for this parameter is added later."""
+        if parameter not in self._partial:
+            others = [one for one in self._parameters if one.name != parameter]
+            partial = copy.copy(self)
+            partial._partial = {}
+            partial._set_up(self.signature.replace(parameters=others))
+            self._partial[parameter] = partial
+        return self._partial[parameter]
 
     # ---- arguments --------------------------------------------------------------------------------------------------
 

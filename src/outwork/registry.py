@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
+from outwork.bounds import Key, Limit
 from outwork.errors import DuplicateTask
 from outwork.hooks import Hooks
 from outwork.job import DEFAULT_QUEUE
+from outwork.options import UNSET, Delivery, Duration, Executor, Unset, make_options
 from outwork.providers import Providers
 from outwork.retry import Retry
-from outwork.task import (
-    UNSET,
-    Application,
-    AsyncTask,
-    ContextDecorator,
-    Delivery,
-    Duration,
-    Executor,
-    PlainDecorator,
-    Task,
-    Unset,
-    make_options,
-    make_task,
-)
+from outwork.schedule import Misfire
+from outwork.task import Application, AsyncTask, ContextDecorator, PlainDecorator, Task, make_task
+from outwork.ties import Conflict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,6 +49,15 @@ class Registry(Application):
         max_crashes: int = ...,
         delivery: Delivery = ...,
         executor: Executor | None = ...,
+        unique: bool = ...,
+        unique_for: Duration | None = ...,
+        unique_key: Key | None = ...,
+        on_conflict: Conflict | None = ...,
+        limit: Limit | Sequence[Limit] | None = ...,
+        cron: str | None = ...,
+        every: Duration | None = ...,
+        timezone: str | None = ...,
+        misfire: Misfire | None = ...,
         takes_context: Literal[False] = ...,
     ) -> PlainDecorator: ...
     @overload
@@ -75,6 +75,15 @@ class Registry(Application):
         max_crashes: int = ...,
         delivery: Delivery = ...,
         executor: Executor | None = ...,
+        unique: bool = ...,
+        unique_for: Duration | None = ...,
+        unique_key: Key | None = ...,
+        on_conflict: Conflict | None = ...,
+        limit: Limit | Sequence[Limit] | None = ...,
+        cron: str | None = ...,
+        every: Duration | None = ...,
+        timezone: str | None = ...,
+        misfire: Misfire | None = ...,
         takes_context: Literal[True],
     ) -> ContextDecorator: ...
     def task(
@@ -92,6 +101,15 @@ class Registry(Application):
         max_crashes: int = 3,
         delivery: Delivery = "at_least_once",
         executor: Executor | None = None,
+        unique: bool = False,
+        unique_for: Duration | None = None,
+        unique_key: Key | None = None,
+        on_conflict: Conflict | None = None,
+        limit: Limit | Sequence[Limit] | None = None,
+        cron: str | None = None,
+        every: Duration | None = None,
+        timezone: str | None = None,
+        misfire: Misfire | None = None,
         takes_context: bool = False,
     ) -> Any:
         """Declare a task: bare, or with options. Needs no broker and no settings.
@@ -105,6 +123,13 @@ class Registry(Application):
         - max_crashes: how often its worker may die before the job ends FAILED
         - delivery: "at_most_once": never started twice, even after a crash
         - executor: "process" for code that holds the interpreter's lock for seconds, or must be isolated
+        - unique: only one job with the same arguments waits or runs at a time; `unique_for`: for so long from its
+          enqueue; `unique_key`: a key, or a function of the arguments that gives it. `on_conflict` is what another call
+          does meanwhile: "return" that job, "replace" its arguments and time while it waits, or "raise" Duplicate
+        - limit: `Concurrency` or `Rate`, or several, over all workers
+        - cron ("0 7 * * *", in `timezone`, by default UTC) or every (counted from the epoch): the workers enqueue it at
+          these times. `misfire` is what becomes of times at which no worker ran: "once" (by default) makes up for the
+          last one, "all" for up to 100, "skip" for none
         - takes_context: the first parameter, `context`, is the job's TaskContext
 
         Raises DeclarationError, DuplicateTask.
@@ -120,6 +145,15 @@ class Registry(Application):
             delivery=delivery,
             executor=executor,
             takes_context=takes_context,
+            unique=unique,
+            unique_for=unique_for,
+            unique_key=unique_key,
+            on_conflict=on_conflict,
+            limit=limit,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            misfire=misfire,
         )
 
         def declare(fn: Callable[..., Any]) -> Task[Any, Any]:

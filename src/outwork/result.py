@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from outwork.errors import JobNotFound, ResultNotReady, TaskFailed
 from outwork.job import Failure, Job, Record, State
+from outwork.progress import Progress
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -24,6 +27,7 @@ class TaskResultStatus(StrEnum):
 
 
 _STATUS: Final = {
+    State.HELD: TaskResultStatus.READY,
     State.SCHEDULED: TaskResultStatus.READY,
     State.READY: TaskResultStatus.READY,
     State.RUNNING: TaskResultStatus.RUNNING,
@@ -49,7 +53,10 @@ class Results(Protocol):
     def look_up(self, job_id: str) -> Record | None: ...
     def wait_for(self, job_id: str, timeout: float | None) -> Record | None: ...
     async def await_for(self, job_id: str, timeout: float | None) -> Record | None: ...
+    def look_up_all(self, ids: Sequence[str], /) -> list[Record | None]: ...
     def cancel(self, job_id: str) -> State | None: ...
+    def cancel_all(self, ids: Sequence[str], /) -> list[State | None]: ...
+    def progress_of(self, job_id: str) -> Progress | None: ...
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T: ...
 
 
@@ -82,9 +89,11 @@ class TaskResult(Generic[R]):
 
     @property
     def state(self) -> State:
-        """The full state: SCHEDULED, READY, RUNNING, SUCCESSFUL, FAILED or CANCELLED."""
+        """The full state: HELD, SCHEDULED, READY, RUNNING, SUCCESSFUL, FAILED or CANCELLED."""
         if self._record is not None:
             return self._record.state
+        if self._job.ties is not None and self._job.ties.awaits:
+            return State.HELD
         return State.SCHEDULED if self._job.delay or self._job.due else State.READY
 
     @property
@@ -146,6 +155,10 @@ class TaskResult(Generic[R]):
             raise ResultNotReady(f"job {self.id} is {self.state}; call refresh() first, or get(timeout=...) to wait")
         return self._value()
 
+    def belongs_to(self, app: object) -> bool:
+        """Whether it is a job of this application."""
+        return self._results is app
+
     def refresh(self) -> None:
         """Look again. Raises JobNotFound."""
         self._take(self._results.look_up(self.id))
@@ -185,6 +198,32 @@ class TaskResult(Generic[R]):
         """As `cancel`, without blocking the event loop."""
         return await self._results.in_thread(self.cancel)
 
+    def progress(self) -> Progress | None:
+        """How far the job is, as its task last said; None if it said nothing (yet). Asks the store."""
+        return self._results.progress_of(self.id)
+
+    async def aprogress(self) -> Progress | None:
+        """As `progress`, without blocking the event loop."""
+        return await self._results.in_thread(self._results.progress_of, self.id)
+
+    async def updates(self, every: float = 0.5) -> AsyncIterator[Progress]:
+        """Each new word of the task, looked for every so many seconds, until the job has ended.
+
+        Raises JobNotFound. The state is that of the last look when it ends.
+        """
+        import asyncio
+
+        last: Progress | None = None
+        while True:
+            await self.arefresh()
+            news = await self.aprogress()
+            if news is not None and news != last:
+                last = news
+                yield news
+            if self.is_finished:
+                return
+            await asyncio.sleep(every)
+
     def _take(self, record: Record | None) -> None:
         if record is None:
             raise JobNotFound(f"no job {self.id}: it was pruned, or never enqueued")
@@ -196,9 +235,10 @@ class TaskResult(Generic[R]):
         if record.state is State.SUCCESSFUL:
             value: Any = None if record.result in (None, b"null") else self._decode(record.result)
             return value  # type: ignore[no-any-return]
-        if record.state is State.CANCELLED:
-            raise TaskFailed(f"job {self.id} of {self.task_name} was cancelled", record.errors)
         last = record.errors[-1] if record.errors else None
+        if record.state is State.CANCELLED:
+            why = f": {last.message}" if last and last.exception == "outwork.errors.NotStarted" else ""
+            raise TaskFailed(f"job {self.id} of {self.task_name} was cancelled{why}", record.errors)
         reason = f"{last.exception}: {last.message}" if last else "no reason was recorded"
         trace = f"\n\nThe traceback in the worker:\n{last.traceback}" if last and last.traceback else ""
         tries = "1 attempt" if record.attempts == 1 else f"{record.attempts} attempts"
@@ -206,6 +246,102 @@ class TaskResult(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskResult {self.id} {self.task_name} {self.state.lower()} queue={self.queue_name}>"
+
+
+class FlowResult(TaskResult[R]):
+    """The last job of several that were enqueued together. `ids` are those of all of them."""
+
+    def __init__(self, last: TaskResult[R], ids: Sequence[str]) -> None:
+        super().__init__(last._results, last._job, last._decode, last._record)
+        self.ids = tuple(ids)
+
+    def cancel(self) -> State:
+        """Withdraw all of these jobs that wait, and ask those that run to stop. The state of the last one afterwards.
+
+        Raises JobNotFound.
+        """
+        self._results.cancel_all(self.ids)
+        return super().cancel()
+
+
+class GroupResult(Generic[R]):
+    """The jobs of a group, as they were at the last `refresh`. `results` are the members' own, in their order."""
+
+    def __init__(self, results: Results | None, members: Sequence[TaskResult[R]] = (), ids: Sequence[str] = ()) -> None:
+        self._results: Any = results  # None for an empty group, of which nothing is asked
+        self._all = tuple(ids)
+        self.results = list(members)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the members."""
+        return [result.id for result in self.results]
+
+    @property
+    def counts(self) -> Counter[State]:
+        """How many members are in each state."""
+        return Counter(result.state for result in self.results)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every member has ended, well or not."""
+        return all(result.is_finished for result in self.results)
+
+    def refresh(self) -> None:
+        """Look again at those that had not ended. Raises JobNotFound."""
+        self._look()
+
+    async def arefresh(self) -> None:
+        """As `refresh`, without blocking the event loop."""
+        await self._beside(self._look)
+
+    def get(self, timeout: float | None = None) -> list[R]:
+        """Wait until all have ended, at most `timeout` seconds (None: for ever); what they returned, in their order.
+
+        Raises TaskFailed if one has failed or was cancelled, ResultTimeout, JobNotFound.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (waiting := self._look()) is not None:
+            self._results.wait_for(waiting, _left(deadline))
+        return [result.return_value for result in self.results]
+
+    async def aget(self, timeout: float | None = None) -> list[R]:
+        """As `get`, without blocking the event loop."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (waiting := await self._beside(self._look)) is not None:
+            await self._results.await_for(waiting, _left(deadline))
+        return [result.return_value for result in self.results]
+
+    def cancel(self) -> Counter[State]:
+        """Withdraw all members that wait, and ask those that run to stop. How many are in each state afterwards."""
+        if self._all:
+            self._results.cancel_all(self._all)
+        self._look()
+        return self.counts
+
+    async def acancel(self) -> Counter[State]:
+        """As `cancel`, without blocking the event loop."""
+        return await self._beside(self.cancel)
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        return await self._results.in_thread(work) if self._all else work()
+
+    def _look(self) -> str | None:
+        """Look again; the id of the last member that has not ended."""
+        waiting = [result for result in self.results if not result.is_finished]
+        if not waiting:
+            return None
+        for result, record in zip(waiting, self._results.look_up_all([one.id for one in waiting]), strict=True):
+            result._take(record)
+        return next((result.id for result in reversed(waiting) if not result.is_finished), None)
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{number} {state.lower()}" for state, number in self.counts.items())
+        return f"<GroupResult of {len(self.results)}: {states or 'empty'}>"
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _time(seconds: float) -> datetime:

@@ -9,21 +9,24 @@ place and the nearest known name: a typo in a setting must not wait for the nigh
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from outwork.brokers.url import masked
-from outwork.durations import bytes_of, seconds_of
+from outwork import periodic_tables, readers
+from outwork.brokers.url import anchored, masked
+from outwork.durations import bytes_of
 from outwork.errors import SettingsError
 from outwork.forms import FORM, url_of_worker
+from outwork.periodic_tables import PeriodicSettings
+from outwork.sections import SECTIONS, Found, flattened, read_sections, toml_section
 from outwork.toml_lines import line_of
 
 PREFIX: Final = "OUTWORK_"
@@ -42,7 +45,8 @@ those that Kubernetes puts into every pod beside a service whose name begins wit
 
 
 class WorkerSettings(Struct, frozen=True, kw_only=True):
-    """How a worker runs. `queues` are `name` or `name:limit`; empty means all that its tasks and the broker know."""
+    """How a worker runs. `queues` are `name` or `name:limit`; empty means all that its tasks and the broker know.
+    `weights` say how often a queue is the first in its turn; 1 where nothing is said."""
 
     concurrency: int = 20
     threads: int | None = None
@@ -51,6 +55,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     processes: int = 1
     grace: float = 25.0
     queues: tuple[str, ...] = ()
+    weights: Mapping[str, int] = {}
+    periodic: bool = True
     log_format: Literal["text", "json"] = "text"
 
 
@@ -67,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     is the store beside a broker that keeps no records (RabbitMQ).
 
     `queues` are the declared ones; empty means that any name is good. Times are seconds, `max_payload` bytes.
+    `sections` are the tables of ready-made tasks, `periodic` those of schedules, by name; those that were given.
     """
 
     broker_url: str = ""
@@ -78,6 +85,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     worker: WorkerSettings = WorkerSettings()
     retention: RetentionSettings = RetentionSettings()
+    sections: Mapping[str, Struct] = {}
+    periodic: Mapping[str, PeriodicSettings] = {}
 
 
 class Loaded(NamedTuple):
@@ -87,102 +96,26 @@ class Loaded(NamedTuple):
     origins: Mapping[str, str]
 
 
-# ---- reading one value ----------------------------------------------------------------------------------------------
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text is needed")
-    return value.strip()
-
-
-def _class_path(value: object) -> str:
-    text = _text(value)
-    if text and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text):
-        raise ValueError('write "module:Class"')
-    return text
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise ValueError('a list of texts is needed, as in ["one", "two"]')
-    items = cast("list[object]", list(value))  # pyright: ignore[reportUnknownArgumentType]
-    texts = tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
-    if len(texts) != len(items):
-        raise ValueError("every entry must be a text that is not empty")
-    if len(set(texts)) != len(texts):
-        raise ValueError("an entry is given twice")
-    return texts
-
-
-def _queue_name(name: str) -> str:
-    if len(name) > 100 or not set(name).isdisjoint(" ,:\t\n\r\0"):
-        raise ValueError(f"{name!r}: a queue's name has up to 100 characters, no spaces, commas or colons")
-    return name
-
-
-def _queues(value: object) -> tuple[str, ...]:
-    return tuple(map(_queue_name, _texts(value)))
-
-
-def _shares(value: object) -> tuple[str, ...]:
-    texts = _texts(value)
-    names: set[str] = set()
-    for text in texts:
-        name, colon, limit = text.partition(":")
-        if not name or (colon and not (limit.isdecimal() and int(limit) >= 1)):
-            raise ValueError(f'{text!r}: write the name of a queue, or "name:4" for at most 4 at once')
-        if _queue_name(name) in names:
-            raise ValueError(f"the queue {name!r} is given twice")
-        names.add(name)
-    return texts
-
-
-def _at_least_one(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a whole number is needed")
-    if value < 1:
-        raise ValueError("a number of at least 1 is needed")
-    return value
-
-
-def _duration(value: object) -> float:
-    if not isinstance(value, int | float | str):
-        raise ValueError('a length of time is needed: seconds, or a text like "10m" or "14d"')
-    return seconds_of(value)
-
-
-def _lease(value: object) -> float:
-    seconds = _duration(value)
-    if seconds <= 0:
-        raise ValueError("a lease must be longer than nothing")
-    return seconds
-
-
-def _log_format(value: object) -> str:
-    if value not in ("text", "json"):
-        raise ValueError('write "text" or "json"')
-    return str(value)
-
-
 READERS: Final[Mapping[str, Callable[[object], object]]] = {
-    "broker_url": _text,
-    "store_url": _text,
-    "broker": _class_path,
-    "modules": _texts,
-    "queues": _queues,
-    "max_payload": _at_least_one,
-    "lease": _lease,
-    "worker.concurrency": _at_least_one,
-    "worker.threads": _at_least_one,
-    "worker.children": _at_least_one,
+    "broker_url": readers.text,
+    "store_url": readers.text,
+    "broker": readers.class_path,
+    "modules": readers.texts,
+    "queues": readers.queues,
+    "max_payload": readers.at_least_one,
+    "lease": readers.lease,
+    "worker.concurrency": readers.at_least_one,
+    "worker.threads": readers.at_least_one,
+    "worker.children": readers.at_least_one,
     "worker.child_memory": bytes_of,
-    "worker.processes": _at_least_one,
-    "worker.grace": _duration,
-    "worker.queues": _shares,
-    "worker.log_format": _log_format,
-    "retention.results": _duration,
-    "retention.failed": _duration,
+    "worker.processes": readers.at_least_one,
+    "worker.grace": readers.duration,
+    "worker.queues": readers.shares,
+    "worker.weights": readers.weights,
+    "worker.periodic": readers.flag,
+    "worker.log_format": readers.log_format,
+    "retention.results": readers.duration,
+    "retention.failed": readers.duration,
 }
 """Every setting by its dotted key, and what reads its value: raises ValueError that says what to write."""
 
@@ -191,20 +124,10 @@ LISTS: Final = frozenset({"modules", "queues", "worker.queues"})
 URLS: Final = ("broker_url", "store_url")
 EMPTY_IS_A_VALUE: Final = LISTS | {*URLS, "broker"}
 """Set to nothing in the environment, these are nothing; any other variable that is empty counts as not set."""
-WHOLE: Final = frozenset(key for key, reader in READERS.items() if reader is _at_least_one)
+WHOLE: Final = frozenset(key for key, reader in READERS.items() if reader is readers.at_least_one)
 
 
-class _Value(NamedTuple):
-    """A value as it was found. `label` names it in an error, `origin` is what `outwork config` shows, `folder` is where
-    relative paths in it begin (None: in the current directory)."""
-
-    value: object
-    label: str
-    origin: str
-    folder: Path | None = None
-
-
-Layer = dict[str, _Value]
+Layer = dict[str, Found]
 
 
 # ---- putting it together --------------------------------------------------------------------------------------------
@@ -238,28 +161,49 @@ def load(
         _mapping_layer(command_line or {}, "command line"),
     ]
     values: dict[str, object] = {}
+    sections: Layer = {}
+    schedules: Layer = {}
     origins = dict.fromkeys(READERS, "default")
     for layer in layers:
         for key, found in layer.items():
-            values[key] = _read(key, found)
+            if periodic_tables.is_periodic(key):
+                schedules[key] = found
+            elif _in_section(key):
+                sections[key] = found
+            else:
+                values[key] = _read(key, found)
             origins[key] = found.origin
     for key in URLS:
         url = next((layer[key] for layer in reversed(layers) if key in layer), None)
         if url is not None and url.folder is not None:
             values[key] = _anchored(url, str(values[key]), url.folder)
-    return Loaded(_build(values), origins)
+    planned = periodic_tables.read_tables(schedules)
+    settings = replace(_build(values), sections=read_sections(sections), periodic=planned)
+    for key, found in schedules.items():
+        origins |= periodic_tables.origins_of(key, found)
+    return Loaded(settings, origins)
 
 
 def flat(settings: Settings) -> dict[str, object]:
-    """Every value by its dotted key, in the order in which they are documented."""
+    """Every value by its dotted key, in the order in which they are documented; secrets of sections masked."""
     values: dict[str, object] = {}
     for key in READERS:
         table, dot, name = key.partition(".")
         values[key] = getattr(getattr(settings, table), name) if dot else getattr(settings, table)
+    for name, section in settings.sections.items():
+        values |= flattened(section, f"{name}.")
+    for name, schedule in settings.periodic.items():
+        values |= {f"{periodic_tables.TABLE}.{name}.{key}": value for key, value in schedule.given().items()}
     return values
 
 
-def _read(key: str, found: _Value) -> object:
+def _in_section(key: str) -> bool:
+    """Whether a key belongs to the table of a ready-made task, whose struct knows it."""
+    table, dot, _ = key.partition(".")
+    return (bool(dot) and table in SECTIONS) or periodic_tables.is_periodic(key)
+
+
+def _read(key: str, found: Found) -> object:
     try:
         return READERS[key](found.value)
     except ValueError as error:
@@ -289,9 +233,11 @@ def _build(values: Mapping[str, object]) -> Settings:
 
 def _mapping_layer(mapping: Mapping[str, object], origin: str) -> Layer:
     for key in mapping:
-        if key not in READERS:
+        if key not in READERS and not _in_section(key):
             raise SettingsError(f"{origin}: {key}: unknown setting{_nearest(key)}")
-    return {key: _Value(value, f"{origin}: {key}", origin) for key, value in mapping.items() if value is not None}
+    given = {key: value for key, value in mapping.items() if value is not None}
+    schedules = periodic_tables.mapped_tables(given.pop(periodic_tables.TABLE, {}), origin)
+    return {key: Found(value, f"{origin}: {key}", origin) for key, value in given.items()} | schedules
 
 
 def _nearest(key: str, table: str = "") -> str:
@@ -316,14 +262,14 @@ def _environment_layer(environ: Mapping[str, str]) -> Layer:
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
             continue
         key = variable[len(PREFIX) :].lower().replace("__", ".")
-        if key not in READERS:
+        if key not in READERS and not _in_section(key):
             if FOREIGN.fullmatch(variable):
                 continue
             raise SettingsError(f"environment {variable}: unknown setting{_nearest_variable(variable)}")
         text = environ[variable].strip()
         if text or key in EMPTY_IS_A_VALUE:
             origin = f"environment {variable}"
-            layer[key] = _Value(_from_text(key, text), origin, origin)
+            layer[key] = Found(_from_text(key, text), origin, origin)
     secret = _secret(environ)
     if secret is not None:
         layer.setdefault("broker_url", secret)
@@ -350,7 +296,7 @@ def _nearest_variable(variable: str) -> str:
     return f". Your own variables may begin with OUTWORK_X_; known are: {', '.join(sorted(known))}"
 
 
-def _secret(environ: Mapping[str, str]) -> _Value | None:
+def _secret(environ: Mapping[str, str]) -> Found | None:
     """The broker's URL from a file that holds nothing else."""
     named = environ.get("OUTWORK_BROKER_URL_FILE")
     if named:
@@ -359,11 +305,11 @@ def _secret(environ: Mapping[str, str]) -> _Value | None:
                 "environment OUTWORK_BROKER_URL and OUTWORK_BROKER_URL_FILE are both set. Unset one of them"
             )
         origin = f"environment OUTWORK_BROKER_URL_FILE ({named})"
-        return _Value(_content(Path(named), "environment OUTWORK_BROKER_URL_FILE").strip(), origin, origin)
+        return Found(_content(Path(named), "environment OUTWORK_BROKER_URL_FILE").strip(), origin, origin)
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory and (path := Path(directory, CREDENTIAL)).exists():
         origin = f"credential {path}"
-        return _Value(_content(path, "environment CREDENTIALS_DIRECTORY").strip(), origin, origin)
+        return Found(_content(path, "environment CREDENTIALS_DIRECTORY").strip(), origin, origin)
     return None
 
 
@@ -420,8 +366,14 @@ def _read_toml(path: Path, text: str) -> Layer:
             for inner, item in table.items():
                 if name != "worker" or inner not in FORM:
                     _take(layer, path, text, above, (name, inner), item)
+        elif name == "queues" and isinstance(value, dict):
+            _take_queues(layer, path, text, above, cast("dict[str, object]", value))
+        elif name == periodic_tables.TABLE:
+            layer |= periodic_tables.toml_tables(path, text, above, value)
+        elif isinstance(value, dict) and name in SECTIONS:
+            layer |= toml_section(path, text, above, (name,), cast("dict[str, object]", value))
         elif isinstance(value, dict):
-            close = get_close_matches(name, TABLES, n=1) or sorted(TABLES)
+            close = get_close_matches(name, {*TABLES, *SECTIONS, periodic_tables.TABLE}, n=1) or sorted(TABLES)
             there = f"{path}:{line_of(text, (*above, name))} [{'.'.join((*above, name))}]"
             raise SettingsError(f"{there}: unknown table (did you mean {' or '.join(f'[{t}]' for t in close)}?)")
         else:
@@ -436,7 +388,18 @@ def _take(layer: Layer, path: Path, text: str, above: tuple[str, ...], names: tu
     label = f"{origin} [{table}] {names[-1]}" if table else f"{origin} {names[-1]}"
     if key not in READERS:
         raise SettingsError(f"{label}: unknown key{_nearest(key, names[0])}")
-    layer[key] = _Value(value, label, origin, path.absolute().parent)
+    layer[key] = Found(value, label, origin, path.absolute().parent)
+
+
+def _take_queues(layer: Layer, path: Path, text: str, above: tuple[str, ...], tables: Mapping[str, object]) -> None:
+    """The tables `[queues.NAME]`: which queues there are, and their weights."""
+    try:
+        names, weights = readers.queue_tables(tables)
+    except ValueError as error:
+        raise SettingsError(f"{path}:{line_of(text, (*above, 'queues'))}: {error}") from error
+    _take(layer, path, text, above, ("queues",), names)
+    origin = layer["queues"].origin
+    layer["worker.weights"] = Found(weights, f"{origin} [queues]", origin)
 
 
 def _take_kind(
@@ -448,10 +411,10 @@ def _take_kind(
     label = f"{origin} [{'.'.join((*above, 'worker'))}]"
     if has_url:
         raise SettingsError(f"{label}: broker_url and worker.type both say where tasks run. Leave one of them out")
-    layer["broker_url"] = _Value(url_of_worker(form, place=label), f"{label} type", origin)
+    layer["broker_url"] = Found(url_of_worker(form, place=label), f"{label} type", origin)
 
 
-def _anchored(found: _Value, url: str, folder: Path) -> str:
+def _anchored(found: Found, url: str, folder: Path) -> str:
     """`anchored`, with a word to those who wrote three slashes and meant four."""
     absolute = anchored(url, folder)
     if absolute != url:
@@ -462,18 +425,3 @@ def _anchored(found: _Value, url: str, folder: Path) -> str:
                 f"exist. An absolute path has four slashes: sqlite:////{spelled}"
             )
     return absolute
-
-
-def anchored(url: str, folder: Path) -> str:
-    """A SQLite URL with its relative path made absolute from `folder`; any other URL as it is."""
-    scheme, colon, rest = url.strip().partition("://")
-    base, mark, query = rest.partition("?")
-    if scheme.lower() != "sqlite" or not colon:
-        return url
-    if base.startswith("//"):  # sqlite:////absolute
-        return url
-    relative = base.removeprefix("/")
-    if not relative or relative.startswith(":memory:"):
-        return url
-    path = os.path.normpath(folder / unquote(relative))
-    return f"{scheme}:///{quote(path)}{mark}{query}"

@@ -6,53 +6,29 @@ import copy
 import inspect
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, partial, update_wrapper
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
+from outwork.bounds import UniqueRule, ties_of
 from outwork.context import TaskContext, direct_context
-from outwork.durations import seconds_of
-from outwork.errors import DeclarationError, InvalidOption, NaiveDatetime, NotImportable
+from outwork.errors import DeclarationError, HintError, InvalidOption, NotImportable, Unsupported, WrongArguments
 from outwork.hooks import Hooks
 from outwork.ids import new_job_id
-from outwork.job import DEFAULT_QUEUE, PRIORITY_MAX, PRIORITY_MIN, WIRE_VERSION, Job
+from outwork.job import WIRE_VERSION, Job, Record
+from outwork.options import Duration, Follower, Options, When, as_moment, as_positive, as_priority, as_queue_name
+from outwork.partial import PartialCall, partly_bound
 from outwork.payload import Payload
 from outwork.providers import Providers
 from outwork.result import TaskResult
-from outwork.retry import NEVER, Retry
+from outwork.ties import Ties
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
-
-Duration: TypeAlias = timedelta | float
-"""A length of time: a timedelta, or seconds."""
-When: TypeAlias = datetime | timedelta | float
-"""A moment: an aware datetime, or a length of time from now."""
-Delivery: TypeAlias = Literal["at_least_once", "at_most_once"]
-Executor: TypeAlias = Literal["thread", "process"]
-
-DEFAULT_RETRY: Final = Retry()
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """The options of a task, as declared or changed by `using`. Times are seconds."""
-
-    queue_name: str = DEFAULT_QUEUE
-    priority: int = 0
-    retry: Retry = DEFAULT_RETRY
-    timeout: float | None = None
-    keep_result: float | None = None
-    expires: float | None = None
-    max_crashes: int = 3
-    delivery: Delivery = "at_least_once"
-    executor: Executor | None = None
-    takes_context: bool = False
-    delay: float | None = None
-    due: float | None = None
 
 
 class Application(Protocol):
@@ -66,16 +42,18 @@ class Application(Protocol):
 
     def enqueue(self, call: Call[R], /) -> TaskResult[R]: ...
     async def aenqueue(self, call: Call[R], /) -> TaskResult[R]: ...
+    def look_up_all(self, ids: Sequence[str], /) -> list[Record | None]: ...
 
 
 class Call(Generic[R]):
     """A task with its arguments, checked and encoded: what `bind` returns and `enqueue_many` takes."""
 
-    __slots__ = ("args", "task")
+    __slots__ = ("args", "task", "ties")
 
-    def __init__(self, task: Task[..., R], args: Raw) -> None:
+    def __init__(self, task: Task[..., R], args: Raw, ties: Ties | None = None) -> None:
         self.task = task
         self.args = args
+        self.ties = ties
 
     def job(self) -> Job:
         """A job of this call, with an id of its own."""
@@ -93,6 +71,7 @@ class Call(Generic[R]):
             expires=options.expires,
             max_crashes=options.max_crashes,
             at_most_once=options.delivery == "at_most_once",
+            ties=self.ties,
         )
 
     def enqueue(self) -> TaskResult[R]:
@@ -153,15 +132,37 @@ class Task(Generic[P, R]):
 
         Raises a subclass of EnqueueError when the call is refused, BrokerUnavailable when the broker is away.
         """
-        return self._app.enqueue(self.bind(*args, **kwargs))
+        return self._app.enqueue(self.call_of(args, kwargs))
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskResult[R]:
         """As `enqueue`, without blocking the event loop. One that is cancelled may have enqueued."""
-        return await self._app.aenqueue(self.bind(*args, **kwargs))
+        return await self._app.aenqueue(self.call_of(args, kwargs))
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        """The call with these arguments, checked and encoded, for `enqueue_many`."""
-        return Call(self, self.payload.encode(args, kwargs, self._app.max_payload))
+    @overload
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]: ...
+    @overload
+    def bind(self: Task[Concatenate[Any, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> PartialCall[R]: ...
+    def bind(self, *args: Any, **kwargs: Any) -> Call[R] | PartialCall[R]:
+        """The call with these arguments, checked and encoded, for `enqueue_many`, `chain` and `group`.
+
+        One positional argument may be missing where the step before it in a chain gives it (name those behind it).
+        Raises WrongArguments and its like, as `enqueue` does.
+        """
+        try:
+            return self.call_of(args, kwargs)
+        except WrongArguments as refusal:
+            return partly_bound(self, args, kwargs, refusal)
+
+    def call_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], lacks: str = "") -> Call[R]:
+        """What `bind` returns; the argument for the parameter `lacks` is added later."""
+        payload = self.payload.without(lacks) if lacks else self.payload
+        body = payload.encode(args, kwargs, self._app.max_payload)
+        options = self.options
+        if options.unique is None and not options.limits and not options.after:
+            return Call(self, body)
+        bind = partial(payload.signature.bind, *args, **kwargs)
+        ties = ties_of(self.name, options.unique, options.limits, bind, bytes(body))
+        return Call(self, body, replace(ties or Ties(), after=options.after) if options.after else ties)
 
     def using(
         self,
@@ -171,24 +172,50 @@ class Task(Generic[P, R]):
         run_after: When | None = None,
         expires: Duration | None = None,
         connection: object | None = None,
+        debounce: Duration | None = None,
+        max_wait: Duration | None = None,
+        after: Iterable[TaskResult[Any]] = (),
+        on_success: Step | Iterable[Step] = (),
+        on_failure: Step | Iterable[Step] = (),
     ) -> Task[P, R]:
         """The same task with other options for its next enqueues.
 
         `run_after` is an aware datetime, or a length of time from now; `expires` how long it may wait beyond that
-        before it is not worth starting. `connection`: write the job by this connection (of psycopg, sqlite3, PyMySQL
-        or SQLAlchemy), in its transaction: rolled back, the job never existed; it must lead to the broker's database.
-        Raises InvalidOption, NaiveDatetime.
+        before it is not worth starting. `debounce`: it starts so long after the last call with the same unique key (by
+        default the same arguments), with the arguments of that call; at the latest `max_wait` after the first one (by
+        default ten times as long). `after`: jobs of the same broker that must have ended, well or not, before it
+        starts. `on_success`, `on_failure`: calls that follow when it has ended so; one that lacks an argument takes
+        what it returned, or the MemberFailed. `connection`: write the job by this connection (of psycopg, sqlite3,
+        PyMySQL or SQLAlchemy), in its transaction: rolled back, the job never existed; it must lead to the broker's
+        database. Raises InvalidOption, NaiveDatetime, Unsupported.
         """
         options = self.options
         if queue_name is not None:
-            options = replace(options, queue_name=_queue_name(queue_name))
+            options = replace(options, queue_name=as_queue_name(queue_name))
         if priority is not None:
-            options = replace(options, priority=_priority(priority))
+            options = replace(options, priority=as_priority(priority))
         if run_after is not None:
-            due, delay = _moment(run_after)
+            due, delay = as_moment(run_after)
             options = replace(options, due=due, delay=delay)
         if expires is not None:
-            options = replace(options, expires=_positive("expires", expires, InvalidOption))
+            options = replace(options, expires=as_positive("expires", expires, InvalidOption))
+        if debounce is not None:
+            window = as_positive("debounce", debounce, InvalidOption)
+            patience = 10 * window if max_wait is None else as_positive("max_wait", max_wait, InvalidOption)
+            rule = replace(options.unique or UniqueRule(), conflict="replace", patience=patience)
+            options = replace(options, unique=rule, delay=window, due=None)
+        elif max_wait is not None:
+            raise InvalidOption(f"{self.name}: max_wait=... says nothing without debounce=...")
+        if others := tuple(after):
+            if not all(result.belongs_to(self._app) for result in others):
+                raise Unsupported(
+                    f"{self.name}: after=... names a job of another application, which has another broker"
+                )
+            options = replace(options, after=tuple(result.id for result in others))
+        followers = [Follower("successful", step) for step in _steps(on_success)]
+        followers += [Follower("failed", step) for step in _steps(on_failure)]
+        if followers:
+            options = replace(options, followers=tuple(followers))
         changed = copy.copy(self)
         changed.options = options
         if connection is not None:
@@ -270,52 +297,12 @@ class ContextDecorator(Protocol):
     def __call__(self, fn: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
 
 
-class Unset:
-    """The type of `UNSET`: the option was not given."""
+Step: TypeAlias = Call[Any] | PartialCall[Any] | Task[..., Any]
+"""What runs as one job: a call, one that takes its first argument from what ran before, or a bare task."""
 
 
-UNSET: Final = Unset()
-
-
-def make_options(
-    *,
-    queue_name: str,
-    priority: int,
-    retry: Retry | Unset | None,
-    timeout: Duration | None,
-    keep_result: Duration | None,
-    expires: Duration | None,
-    max_crashes: int,
-    delivery: Delivery,
-    executor: Executor | None,
-    takes_context: bool,
-) -> Options:
-    """The options of a declaration, checked. Raises DeclarationError."""
-    if delivery not in ("at_least_once", "at_most_once"):
-        raise DeclarationError(f"delivery={delivery!r}: write 'at_least_once' or 'at_most_once'")
-    if executor not in (None, "thread", "process"):
-        raise DeclarationError(f"executor={executor!r}: write 'thread' or 'process'")
-    once = delivery == "at_most_once"
-    if once and isinstance(retry, Retry) and retry.max_attempts != 1:
-        raise DeclarationError(
-            "delivery='at_most_once' and a retry policy contradict each other: leave one of them out"
-        )
-    if isinstance(retry, Unset):
-        retry = None if once else DEFAULT_RETRY
-    if max_crashes < 0:
-        raise DeclarationError(f"max_crashes={max_crashes}: 0 or more crashes may be allowed")
-    return Options(
-        queue_name=_queue_name(queue_name, DeclarationError),
-        priority=_priority(priority, DeclarationError),
-        retry=NEVER if retry is None else retry,
-        timeout=None if timeout is None else _positive("timeout", timeout, DeclarationError),
-        keep_result=None if keep_result is None else _length("keep_result", keep_result, DeclarationError),
-        expires=None if expires is None else _positive("expires", expires, DeclarationError),
-        max_crashes=max_crashes,
-        delivery=delivery,
-        executor=executor,
-        takes_context=takes_context,
-    )
+def _steps(given: Step | Iterable[Step]) -> tuple[Step, ...]:
+    return (given,) if isinstance(given, Call | PartialCall | Task) else tuple(given)
 
 
 def make_task(app: Application, fn: Callable[..., Any], name: str | None, options: Options) -> Task[Any, Any]:
@@ -329,7 +316,33 @@ def make_task(app: Application, fn: Callable[..., Any], name: str | None, option
         if first != "context":
             raise DeclarationError(f"{fn.__qualname__}: with takes_context=True the first parameter must be `context`")
     kind = AsyncTask if inspect.iscoroutinefunction(fn) else Task
-    return kind(app, fn, name, options)
+    task: Task[Any, Any] = kind(app, fn, name, options)
+    if options.periodic is not None:
+        check_arguments(task)
+    return task
+
+
+def check_arguments(task: Task[Any, Any]) -> None:
+    """Refuse a periodic task with an argument that nobody gives it. Raises DeclarationError."""
+    given = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [
+        parameter.name
+        for parameter in list(inspect.signature(task.fn).parameters.values())[int(task.options.takes_context) :]
+        if parameter.default is parameter.empty and parameter.kind not in given
+    ]
+    if not required:
+        return
+    try:
+        asked = task.signature.parameters  # without those that are provided, as far as that is known already
+    except (DeclarationError, HintError):
+        return  # said at its first use, when all its hints can be resolved
+    finally:
+        task.forget_payload()
+    if missing := [name for name in required if name in asked]:
+        raise DeclarationError(
+            f"{task.name} is periodic, and nobody gives it {', '.join(missing)}. Give a default value; or leave the "
+            'schedule to the configuration file, which can give arguments: [periodic.NAME] task = "..." args = {...}'
+        )
 
 
 def _unreachable(fn: Callable[..., Any]) -> str | None:
@@ -347,44 +360,3 @@ def _unreachable(fn: Callable[..., Any]) -> str | None:
             "Move it to a module of its own and import it"
         )
     return None
-
-
-def _queue_name(name: str, error: type[ValueError] = InvalidOption) -> str:
-    if not isinstance(name, str) or not name or len(name) > 100 or not set(name).isdisjoint(" ,:\t\n\r\0"):  # pyright: ignore
-        raise error(f"queue_name={name!r}: a name of 1 to 100 characters without spaces, commas or colons is needed")
-    return name
-
-
-def _priority(priority: int, error: type[ValueError] = InvalidOption) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int) or not PRIORITY_MIN <= priority <= PRIORITY_MAX:  # pyright: ignore
-        raise error(
-            f"priority={priority!r}: a whole number from {PRIORITY_MIN} to {PRIORITY_MAX} is needed, larger first"
-        )
-    return priority
-
-
-def _length(what: str, value: Duration, error: type[ValueError]) -> float:
-    try:
-        return seconds_of(value)
-    except ValueError as cause:
-        raise error(f"{what}: {cause}") from None
-
-
-def _positive(what: str, value: Duration, error: type[ValueError]) -> float:
-    length = _length(what, value, error)
-    if length <= 0:
-        raise error(f"{what}={value!r}: more than 0 seconds are needed")
-    return length
-
-
-def _moment(when: When) -> tuple[float | None, float | None]:
-    """(due as Unix seconds, delay in seconds): one of them."""
-    if isinstance(when, datetime):
-        if when.tzinfo is None:
-            raise NaiveDatetime(
-                "run_after is a datetime without a time zone. Write datetime.now(timezone.utc) + ..., or a timedelta"
-            )
-        return when.timestamp(), None
-    if isinstance(when, timedelta) and when < timedelta(0):
-        return None, 0.0
-    return None, _length("run_after", when, InvalidOption)

@@ -25,4 +25,4 @@ class TestMemory(BrokerConformance):
 
     def plant_garbage(self, broker: Broker, job_id: str, body: bytes) -> None:
         assert isinstance(broker, MemoryBroker)
-        broker._records[job_id] = replace(broker._records[job_id], body=body)
+        broker._shelf.records[job_id] = replace(broker._shelf.records[job_id], body=body)

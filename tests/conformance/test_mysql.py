@@ -7,11 +7,11 @@ import pytest
 from outwork.brokers.base import Broker
 from outwork.brokers.sql.mysql import MySQLBroker
 from outwork.job import Terms
-from outwork.testing.conformance import BrokerConformance, MakeBroker
+from outwork.testing.conformance import BrokerConformance, MakeBroker, OutboxConformance
 from support.mariadb_server import shared_mariadb
 
 
-class TestMySQL(BrokerConformance):
+class TestMySQL(BrokerConformance, OutboxConformance):
     @pytest.fixture
     def make_broker(self) -> MakeBroker:
         server = self.server = shared_mariadb()

@@ -7,11 +7,11 @@ import pytest
 from outwork.brokers.base import Broker
 from outwork.brokers.sql.postgresql import PostgreSQLBroker
 from outwork.job import Terms
-from outwork.testing.conformance import BrokerConformance, MakeBroker
+from outwork.testing.conformance import BrokerConformance, MakeBroker, OutboxConformance
 from support.postgres_server import shared_postgres
 
 
-class TestPostgreSQL(BrokerConformance):
+class TestPostgreSQL(BrokerConformance, OutboxConformance):
     @pytest.fixture
     def make_broker(self) -> MakeBroker:
         server = self.server = shared_postgres()

@@ -9,7 +9,7 @@ import pytest
 from outwork.brokers.base import Broker
 from outwork.brokers.redis.broker import RedisBroker
 from outwork.job import Job, Terms
-from outwork.testing.conformance import BrokerConformance, MakeBroker, new_job
+from outwork.testing.conformance import BrokerConformance, MakeBroker, OutboxConformance, new_job
 from support.redis_server import RedisServer
 
 
@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.kill()
 
 
-class TestRedis(BrokerConformance):
+class TestRedis(BrokerConformance, OutboxConformance):
     @pytest.fixture
     def make_broker(self, server: RedisServer) -> MakeBroker:
         server.ask("FLUSHALL")

@@ -11,10 +11,10 @@ import pytest
 from outwork.brokers.base import Broker
 from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.job import Terms
-from outwork.testing.conformance import BrokerConformance, MakeBroker
+from outwork.testing.conformance import BrokerConformance, MakeBroker, OutboxConformance
 
 
-class TestSQLite(BrokerConformance):
+class TestSQLite(BrokerConformance, OutboxConformance):
     @pytest.fixture
     def make_broker(self, tmp_path: Path) -> MakeBroker:
         self.path = tmp_path / "tasks.db"

@@ -289,8 +289,9 @@ def test_a_view_that_fails_enqueues_nothing(tmp_path: Path, url: str) -> None:
 def test_wrong_arguments_fail_in_the_view() -> None:
     tasks = Outwork()
     work = tasks.task(name="work")(lambda key: key)
-    with pytest.raises(WrongArguments):
-        for_starlette.BackgroundTasks().add_task(work, 1, 2)
+    for wrong in ((1, 2), ()):
+        with pytest.raises(WrongArguments):
+            for_starlette.BackgroundTasks().add_task(work, *wrong)
 
 
 def test_starlette(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

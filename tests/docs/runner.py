@@ -3,8 +3,8 @@
 - a `python` or `toml` block that begins with `# tasks.py` is that file (`# tasks.py, continued`: the end of it); any
   other `python` block is a program, which must end well
 - a `console` block is a session: `$ command`, then what it prints. `$ python` is followed by `>>>` lines. `$ outwork
-  worker` without `--drain` goes on running; the block that has its `^C` goes on with what it says. `…` stands for
-  anything, within a line or for a whole one
+  worker` without `--drain`, and the other WORKERS, go on running; the block that has their `^C` goes on with what they
+  say. `…` stands for anything, within a line or for a whole one
 - ids, times, lengths of time, versions and the directory may differ
 
 Nothing else is run, and no other language may be used but `text`.
@@ -28,6 +28,8 @@ FILE: Final = re.compile(r"# ([\w./]+\.(?:py|toml))(, continued)?\n")
 LANGUAGES: Final = {"python", "toml", "console", "text"}
 NOT_RUN: Final = ("pip install", "git clone", "cd ", "make")
 """Commands whose effect is there already, or that other tests run."""
+WORKERS: Final = ("outwork worker", "outwork runworker", "python manage.py outwork_runworker", "dramatiq ")
+"""What goes on running until its `^C`."""
 HOME: Final = "/home/ada/shop"
 PATIENCE: Final = 20.0
 
@@ -100,8 +102,8 @@ class Session:
             assert self._code == 0, self._said
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
+        if self._worker is not None and self._worker.poll() is None:
+            os.killpg(self._worker.pid, signal.SIGKILL)
             self._worker.wait()
 
     # ---- console ----------------------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ class Session:
     def _exchange(self, command: str, expected: str) -> None:
         if not command:
             self._follow(expected)
-        elif command.startswith("outwork worker") and "--drain" not in command:
+        elif command.startswith(WORKERS) and "--drain" not in command:
             self._start(command)
             self._follow(expected)
         elif command == "python":
@@ -159,6 +161,7 @@ class Session:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,
             )
 
     def _follow(self, expected: str) -> None:

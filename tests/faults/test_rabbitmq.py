@@ -331,9 +331,11 @@ def impatient(server: RabbitServer) -> Iterator[Callable[[], Any]]:
     """The server waits 3 s for an acknowledgement (channels that are opened from now on)."""
     server.ctl("eval", "application:set_env(rabbit, consumer_timeout, 3000).")
     server.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
+    server.ctl("eval", "application:set_env(rabbit, quorum_tick_interval, 200).")  # how fresh its counts are
     yield lambda: None
     server.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
     server.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 60000).")
+    server.ctl("eval", "application:set_env(rabbit, quorum_tick_interval, 5000).")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -352,14 +354,22 @@ def test_a_long_task_is_started_once(app: Outwork, ledger: Ledger, workers: Work
 
 @pytest.mark.usefixtures("impatient")
 def test_a_long_task_whose_worker_dies_is_run_again(
-    app: Outwork, ledger: Ledger, workers: Workers, broker_url: str
+    app: Outwork, ledger: Ledger, workers: Workers, broker_url: str, server: RabbitServer
 ) -> None:
     url = f"{broker_url}&consumer_timeout=3&lease=1.5"
     running = workers.start(TARGET, url=url).ready()
-    chores.step.enqueue("long", 6)
+    chores.step.enqueue("long", 10)
     until(lambda: ledger.count("S") == 1, "its start")
-    time.sleep(3.5)  # renewed by now
+    prefix = broker_url.partition("prefix=")[2].partition("&")[0]
+
+    def renewed() -> bool:
+        lines = server.ctl("list_queues", "name", "messages").splitlines()
+        held = dict(line.split("\t") for line in lines if line.startswith(prefix))
+        return held[f"{prefix}.q.default"] == "0" and [n for name, n in held.items() if ".parked." in name] == ["1"]
+
+    until(renewed, "the copy in place of its message")
     running.kill_all()
+    assert ledger.count("E") == 0, "it was to be killed in the middle"
     workers.start(TARGET, url=url)
     until(lambda: ledger.count("E") == 1, "its end")
     assert ledger.count("S") == 2

@@ -11,13 +11,17 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
 from outwork.brokers import open_broker
-from outwork.brokers.base import Claim, Filter
+from outwork.brokers.base import Claim, Filter, Orders, Report, Share
 from outwork.brokers.redis import server as server_module
 from outwork.brokers.redis.broker import RedisBroker
 from outwork.errors import BrokerRefused, BrokerUnavailable, InvalidURL, OutworkError
+from outwork.ids import new_claim_id
+from outwork.job import State
 from outwork.testing.conformance import new_job
+from outwork.ties import Gate, Ties, Unique
 from support.redis_jobs import claim, put, settle
 from support.redis_server import RedisServer, free_port
 from support.waiting import until
@@ -207,6 +211,30 @@ def live_a_whole_life(broker: RedisBroker) -> None:
     assert len(broker.find(Filter()).records) == 10
     assert broker.prune(Filter(), older_than=-1.0, failed_older_than=-1.0) == 6
     assert broker.queues() == ["default"]
+    live_bound_together(broker)
+
+
+def live_bound_together(broker: RedisBroker) -> None:
+    """Every verb of bound jobs, which are gone afterwards."""
+    gates = (Gate("c:one", most=1), Gate("r:slow", rate=0.01))
+    last = replace(new_job(queue="bound"), ties=Ties(awaits=1, within=1.0))
+    member = replace(new_job(queue="bound"), ties=Ties(gates=gates, reports=(last.id,), unique=Unique("k", 1.0)))
+    gated = replace(new_job(queue="bound"), ties=Ties(gates=gates))
+    broker.enqueue([last, member, gated])
+    share = (Share("bound", 9),)
+    [held] = broker.exchange(new_claim_id(), [], share, 9, 9, "w").claimed
+    broker.report([Report(held.id, held.claim_id, b"{}")])
+    broker.pause("task:suite.task")
+    assert broker.progress([held.id]) == [b"{}"]
+    broker.cancel([held.id])
+    assert broker.orders("w") == Orders(frozenset({"task:suite.task"}), frozenset({held.id}))
+    settle(broker, [held])
+    broker.resume("task:suite.task")
+    assert broker.tick("nightly", None, 1.0, [])
+    assert broker.schedules() == {"nightly": 1.0}
+    broker.clock_offset += 300.0
+    broker.tend(None, rescue=False)
+    assert broker.delete([last.id, member.id, gated.id]) == [State.READY, State.SUCCESSFUL, State.READY]
 
 
 def test_a_socket_in_the_file_system(tmp_path: Path, connect: Callable[..., RedisBroker]) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
-from outwork.brokers.base import Claim, Claimed, Filter, Presence
+from outwork.brokers.base import Claim, Claimed, Filter, Presence, Report
 from outwork.brokers.redis.broker import RedisBroker
 from outwork.errors import BrokerFull, BrokerUnavailable
 from outwork.ids import new_claim_id
 from outwork.job import Answer, State
 from outwork.testing.conformance import new_job
+from outwork.ties import Gate, Ties, Unique
 from support.proxy import Proxy
 from support.redis_jobs import QUEUES, blocked, claim, done, put, settle
 from support.redis_server import RedisServer
@@ -164,6 +166,56 @@ def test_a_full_server_takes_no_jobs_and_lets_workers_finish(server: RedisServer
     put(broker)
 
 
+def test_on_a_full_server_what_follows_a_job_goes_on(server: RedisServer, broker: RedisBroker) -> None:
+    gates = Ties(gates=(Gate("c:one", most=1),))
+    last = replace(new_job(), ties=Ties(awaits=1))
+    broker.enqueue([last, *(replace(new_job(), ties=gates) for _ in range(3))])
+    broker.enqueue([replace(new_job(priority=1), ties=Ties(unique=Unique("k"), reports=(last.id,)))])
+    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(BrokerFull):
+        broker.enqueue([replace(new_job(), ties=Ties(unique=Unique("other")))])
+    with pytest.raises(BrokerFull):
+        broker.tick("nightly", None, 1.0, [])
+    held = claim(broker)
+    assert len(held) == 2
+    broker.report([Report(held[0].id, held[0].claim_id, b"{}")])
+    broker.pause("task:suite.other")
+    assert broker.orders("w").paused == {"task:suite.other"}
+    assert broker.cancel([held[1].id]) == [State.RUNNING]
+    assert broker.orders("w").cancel == {held[1].id}
+    assert settle(broker, held) == [Answer.DONE] * 2
+    for ended in (2, 1):
+        now = claim(broker)
+        assert len(now) == ended
+        assert settle(broker, now) == [Answer.DONE] * ended
+    broker.resume("task:suite.other")
+    assert {count.state: count.jobs for count in broker.counts()} == {State.SUCCESSFUL: 5}
+    server.ask("CONFIG", "SET", "maxmemory", "0")
+    assert broker.enqueue([replace(new_job(), ties=Ties(unique=Unique("k")))]) == [None]
+
+
+def test_nothing_that_binds_jobs_is_left_when_they_are_gone(server: RedisServer, broker: RedisBroker) -> None:
+    gates = (Gate("c:one", most=1), Gate("r:fast", rate=1000.0))
+    last = replace(new_job(), ties=Ties(awaits=3))
+    ties = Ties(unique=Unique("a", seconds=5.0), gates=gates, reports=(last.id,))
+    broker.enqueue([last, replace(new_job(), ties=ties)])
+    broker.enqueue([replace(new_job(), ties=Ties(after=(last.id,), unique=Unique(str(n)))) for n in range(3)])
+    broker.enqueue([replace(new_job(), ties=Ties(gates=gates[:1])) for n in range(3)])
+    for _ in range(10):
+        held = claim(broker)
+        broker.report([Report(job.id, job.claim_id, b"{}") for job in held])
+        broker.cancel([job.id for job in held[:1]])
+        settle(broker, held)
+        broker.clock_offset += 300.0
+    assert {count.state: count.jobs for count in broker.counts()} == {State.SUCCESSFUL: 8}
+    broker.leave("w")
+    broker.clock_offset += 30 * 86_400.0
+    while broker.tend(None, rescue=True).more:
+        pass
+    kept = {key.decode() for key in server.ask("KEYS", "*")}
+    assert kept <= {"{outwork}:bell:default"}
+
+
 # ---- the network loses things ----------------------------------------------------------------------------------------
 
 
@@ -289,12 +341,24 @@ def test_what_an_evicting_server_threw_away_stops_nobody(
     server: RedisServer, connect: Callable[..., RedisBroker]
 ) -> None:
     """With ?allow_eviction=true a whole key may go at any moment: its jobs are lost, the others go on."""
-    for key in ("job", "ready", "later", "held", "claims", "expiry", "ended", "ids", "counts"):
+    bound = Ties(unique=Unique("k"), gates=(Gate("c:one", most=1),))
+    for key in (
+        *("job", "ready", "later", "held", "claims", "expiry", "ended", "ids", "counts"),
+        *("aside", "knots", "ties", "cell", "attention", "until", "paused", "stops", "progress"),
+    ):
         server.ask("FLUSHALL")
         broker = connect(server.url(allow_eviction="true"))
         broker.enqueue([new_job(expires=60.0), new_job(delay=60.0), new_job(), new_job()])
-        held = claim(broker, 1)
+        after = replace(new_job(), ties=Ties(awaits=1, within=50.0))
+        broker.enqueue([after, replace(new_job(), ties=replace(bound, reports=(after.id,)))])
+        broker.enqueue([replace(new_job(), ties=replace(bound, unique=None)) for _ in range(2)])
+        broker.pause("task:suite.task")
+        held = claim(broker, 10)
+        broker.report([Report(job.id, job.claim_id, b"{}") for job in held])
+        broker.cancel([held[0].id])
         server.ask("DEL", f"{{outwork}}:{key}")
+        broker.orders("w")
+        broker.resume("task:suite.task")
         broker.clock_offset += 100
         settle(broker, held)
         claim(broker)
@@ -304,4 +368,6 @@ def test_what_an_evicting_server_threw_away_stops_nobody(
         broker.clock_offset += 1e7
         broker.tend(None, rescue=True)
         broker.delete(put(broker))
+        [answer] = broker.enqueue([replace(new_job(), ties=bound)])
+        assert answer is None, "a key that nobody holds any more"
         broker.close()

@@ -23,6 +23,7 @@ from msgspec import Raw
 from outwork import Outwork
 from outwork.brokers import open_broker
 from outwork.brokers.base import Settlement, Share
+from outwork.brokers.sql.postgresql_session import connect
 from outwork.errors import BrokerRefused, BrokerUnavailable, SchemaError
 from outwork.ids import new_job_id
 from outwork.job import Answer, Done, Job, State
@@ -277,11 +278,11 @@ def test_tables_that_nobody_may_make(server: Server) -> None:
 def test_tables_that_are_newer(server: Server) -> None:
     with closing(open_broker(server.url(table_prefix="newer_"))) as broker:
         broker.enqueue([a_job()])
-    server.ask("UPDATE newer_meta SET value = '99' WHERE name = 'version'")
+    server.ask("UPDATE newer_meta SET value = '99' WHERE name IN ('version', 'oldest')")
     try:
         assert "Upgrade outwork" in refusal(server.url(table_prefix="newer_"), SchemaError)
     finally:
-        server.ask("UPDATE newer_meta SET value = '1' WHERE name = 'version'")
+        server.ask("UPDATE newer_meta SET value = '1' WHERE name IN ('version', 'oldest')")
 
 
 def test_many_processes_make_the_tables_at_once(server: Server, environ: dict[str, str]) -> None:
@@ -350,6 +351,26 @@ def test_a_listener_whose_connection_was_killed_hears_again(server: Server) -> N
         producer.enqueue([a_job()])
         thread.join(10)
         assert woken
+
+
+def test_a_silent_server_does_not_stop_the_other_threads() -> None:
+    server = shared_postgres()
+    where = {"host": "127.0.0.1", "port": str(server.port), "user": "tester", "dbname": "postgres"}
+    with closing(connect(where, prepare=True, settings={})) as session:
+        session.lie_down("outwork_silent", 1, 1)
+        pid = session.connection.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+        session.stand_up(1, 1)
+        with subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -CONT {pid}"]):
+            usable: list[bool] = []
+            thread = threading.Thread(target=lambda: usable.append(session.usable))
+            thread.start()
+            turns = 0
+            while thread.is_alive():
+                thread.join(0.01)
+                turns += 1
+        assert usable == [True]
+        assert turns > 5, "this thread stood still as long as the server did"
 
 
 # ---- behind PgBouncer -----------------------------------------------------------------------------------------------

@@ -38,11 +38,12 @@ def states(app: Outwork) -> Counter[State]:
 
 
 def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Ledger, workers: Workers) -> None:
-    """500 jobs; four times a worker is killed by `kill -9` at a random moment, then a default one goes on."""
+    """500 jobs; three times a worker is killed by `kill -9` at a random moment, then a default one goes on. (A fourth
+    death may bury a job that was in hand each time.)"""
     results = app.enqueue_many(chores.step.bind(f"job-{number}") for number in range(500))
     names = {result.id: f"job-{number}" for number, result in enumerate(results)}
     in_flight: Counter[str] = Counter()
-    for _ in range(4):
+    for _ in range(3):
         running = workers.start(TARGET)
         target = ledger.count("E") + random.randint(1, 100)
         until(lambda target=target: ledger.count("E") >= target, "the end of some jobs")  # type: ignore[misc]
@@ -71,7 +72,9 @@ def test_one_process_killed_is_replaced_and_the_others_go_on(app: Outwork, ledge
     assert survivor in running.worker_pids()
     assert victim not in running.worker_pids()
     assert len(running.worker_pids()) == 2
-    assert sum(ledger.keys("S").values()) <= 204
+    entries = ledger.entries()
+    again = {key for key, starts in ledger.keys("S").items() if starts > 1}
+    assert again <= {entry.key for entry in entries if entry.pid == victim}, "a job of the other process ran again"
     assert running.stop() == 0
 
 

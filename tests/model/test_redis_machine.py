@@ -10,11 +10,11 @@ import pytest
 from outwork.brokers.base import Broker
 from outwork.brokers.redis.broker import RedisBroker
 from outwork.job import Terms
-from outwork.testing.machine import BrokerMachine
+from outwork.testing.bound_machine import BoundMachine
 from support.redis_server import RedisServer
 
 
-class RedisMachine(BrokerMachine):
+class RedisMachine(BoundMachine):
     server: ClassVar[RedisServer]
 
     def make_broker(self, terms: Terms) -> Broker:

@@ -13,12 +13,13 @@ from outwork.brokers.sql.mysql import MySQLBroker
 from outwork.brokers.sql.postgresql import PostgreSQLBroker
 from outwork.brokers.sql.sqlite import SQLiteBroker
 from outwork.job import Terms
+from outwork.testing.bound_machine import BoundMachine
 from outwork.testing.machine import BrokerMachine
 from support.mariadb_server import shared_mariadb
 from support.postgres_server import shared_postgres
 
 
-class MemoryMachine(BrokerMachine):
+class MemoryMachine(BoundMachine):
     """Against itself: what is checked are the moves and the invariants."""
 
     def make_broker(self, terms: Terms) -> Broker:

@@ -21,23 +21,28 @@ import pytest
 
 SOURCE: Final = Path(__file__).parents[2] / "src"
 
-PURE: Final = {"job", "codec", "retry"}
+PURE: Final = {"job", "codec", "progress", "retry", "schedule", "ties"}
 PURE_MODULES: Final = {
     "__future__",
     "collections",
+    "cronsim",
     "datetime",
+    "difflib",
     "enum",
     "functools",
     "json",
     "math",
     "msgspec",
     "typing",
+    "zoneinfo",
 }
 """What a pure room may use of the world: nothing with a clock, I/O, chance or threads."""
 
-JOB: Final = {"job", "errors"}
+JOB: Final = {"job", "errors", "ties"}
 DECLARED: Final = {
     *JOB,
+    "bounds",
+    "progress",
     "context",
     "durations",
     "events",
@@ -47,13 +52,17 @@ DECLARED: Final = {
     "providers",
     "result",
     "retry",
+    "schedule",
     "task",
 }
-CALLED: Final = {*DECLARED, "attempt", "codec", "contract"}
+CALLED: Final = {*DECLARED, "attempt", "codec", "contract", "feeding"}
 APPLICATION: Final = {*CALLED, "app", "settings", "loading", "public"}
 
 KNOWS: Final[dict[str, set[str]]] = {
-    "job": set(),
+    "ties": set(),
+    "progress": set(),
+    "job": {"ties"},
+    "bounds": {"durations", "errors", "ties"},
     "ids": set(),
     "durations": set(),
     "errors": {"job"},
@@ -61,29 +70,33 @@ KNOWS: Final[dict[str, set[str]]] = {
     "providers": {*JOB, "context"},
     "payload": {*JOB, "context", "providers"},
     "retry": {"durations", "errors"},
-    "context": {*JOB, "contract"},
+    "context": {*JOB, "contract", "progress"},
+    "schedule": {"durations", "errors"},
     "events": {"job"},
     "hooks": {*JOB, "context", "events"},
-    "result": JOB,
+    "result": {*JOB, "progress"},
     "contract": JOB,
-    "settings": {"contract", "durations", "errors"},
+    "settings": {"contract", "durations", "errors", "schedule"},
     "brokers": {*JOB, "contract", "codec", "ids", "durations", "brokers.paired"},
-    "brokers.memory": {*JOB, "contract", "codec", "ids", "durations"},
-    "brokers.sql": {*JOB, "contract", "codec", "ids", "durations"},
-    "brokers.redis": {*JOB, "contract", "codec", "ids", "durations"},
+    "brokers.ledger": {*JOB, "contract"},
+    "brokers.memory": {*JOB, "contract", "codec", "ids", "durations", "brokers.ledger"},
+    "brokers.sql": {*JOB, "contract", "codec", "ids", "durations", "brokers.ledger"},
+    "brokers.redis": {*JOB, "contract", "codec", "ids", "durations", "brokers.ledger"},
     "brokers.rabbitmq": {*JOB, "contract", "codec", "ids", "durations"},
     "brokers.paired": {*JOB, "contract", "ids"},
-    "brokers.memory_outbox": {*JOB, "contract", "brokers.memory"},
+    "brokers.memory_outbox": {*JOB, "contract", "brokers.ledger", "brokers.memory"},
     "task": DECLARED,
-    "attempt": {*DECLARED, "codec", "contract"},
+    "attempt": {*DECLARED, "codec", "contract", "feeding"},
+    "feeding": {*JOB, "attempt", "ids"},
     "registry": DECLARED,
     "app": {*CALLED, "registry", "settings", "brokers", "brokers.memory"},
     "loading": {*JOB, "app"},
-    "public": {*DECLARED, "app"},
+    "public": {*DECLARED, "app", "feeding"},
     "worker": APPLICATION | {"durations"},
     "cli": APPLICATION | {"worker", "durations"},
     "contrib": APPLICATION
-    | {"brokers", "brokers.sql", "cli", "worker"},  # Django's own connection joins the SQL broker
+    # Django's own connection joins the SQL broker; channel layers connect as the brokers do
+    | {"brokers", "brokers.sql", "brokers.redis", "cli", "worker"},
     "testing": {*CALLED, "app", "brokers.memory", "public"},
 }
 """For each room, the other rooms it may import from."""
@@ -92,8 +105,21 @@ PARTS: Final = {
     "outwork": "public",
     "outwork.brokers.base": "contract",
     "outwork.brokers.url": "contract",
+    "outwork.brokers.courier": "brokers.paired",
+    "outwork.admission": "app",
+    "outwork.flow": "app",
+    "outwork.inquiry": "app",
+    "outwork.options": "task",
+    "outwork.partial": "task",
+    "outwork.sending": "app",
+    "outwork.weaving": "app",
+    "outwork.brokers.memory_shelf": "brokers.memory",
     "outwork.flusher": "app",
     "outwork.forms": "settings",
+    "outwork.readers": "settings",
+    "outwork.periodic": "app",
+    "outwork.periodic_tables": "settings",
+    "outwork.sections": "settings",
     "outwork.toml_lines": "settings",
     "outwork.immediate": "app",
     "outwork.joining": "app",
@@ -103,25 +129,44 @@ PARTS: Final = {
 }
 """Modules whose room is not their own name."""
 
-EXCEPTIONS: Final = {("outwork.app", "outwork.worker.embedded")}
-"""An application starts the worker inside its process by an import in that one function."""
+EXCEPTIONS: Final = {
+    # An application starts the worker inside its process by an import in that one function.
+    ("outwork.app", "outwork.worker.embedded"),
+    # Channels are a room of their own, which two commands open.
+    ("outwork.cli.runworker", "outwork.contrib.channels.layer"),
+    ("outwork.cli.runworker", "outwork.contrib.channels.running"),
+    ("outwork.cli.runworker", "outwork.contrib.channels.sending"),
+    ("outwork.cli.channels", "outwork.contrib.channels.layer"),
+    ("outwork.cli.channels", "outwork.contrib.channels.pipes"),
+    ("outwork.cli.channels", "outwork.contrib.channels.sending"),
+}
+"""Imports inside a function that a room may make though it may not know the other one."""
 
 DRIVERS: Final = {
-    "sqlite3": {"brokers.sql"},
+    "sqlite3": {"brokers.sql", "contrib"},
     "psycopg": {"brokers.sql", "contrib"},
+    "channels": {"contrib"},
+    "cryptography": {"contrib"},
+    "hiredis": {"contrib"},
     "pymysql": {"brokers.sql"},
     "sqlalchemy": {"brokers.sql"},
-    "redis": {"brokers.redis"},
+    "redis": {"brokers.redis", "contrib"},
     "pika": {"brokers.rabbitmq"},
     "watchfiles": {"worker"},
     "click": {"cli", "contrib", "worker"},  # the worker: for the progress bar of a drain
     "asgiref": {"contrib"},
     "django": {"contrib"},
+    "dramatiq": {"contrib"},
     "django_tasks": {"contrib"},
     "flask": {"contrib"},
     "quart": {"contrib"},
     "fastapi": {"contrib"},
     "starlette": {"contrib"},
+    "smpplib": {"contrib"},
+    "httpx2": {"contrib"},
+    "scim2_client": {"contrib"},
+    "pydantic": {"contrib"},
+    "scim2_models": {"contrib"},
     "pytest": {"testing"},
     "hypothesis": {"testing"},
 }

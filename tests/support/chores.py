@@ -51,6 +51,14 @@ async def rude(key: str, seconds: float = 0.1) -> None:
     ledger.write("E", key)
 
 
+@app.task(executor="process", takes_context=True)
+def count_up(context: TaskContext, to: int) -> int:
+    """Says each step that it takes."""
+    for step in range(1, to + 1):
+        context.progress(step, to)
+    return to
+
+
 @app.task(executor="process")
 def heavy(key: str, seconds: float = 0.02) -> None:
     """Holds the interpreter's lock of its own process."""
@@ -108,3 +116,44 @@ def from_b(key: str, seconds: float = 0.02) -> None:
     ledger.write("S", key)
     time.sleep(seconds)
     ledger.write("E", key)
+
+
+@app.task
+def follow(before: str, key: str, seconds: float = 0.02) -> str:
+    ledger.write("S", key)
+    time.sleep(seconds)
+    ledger.write("E", key)
+    return f"{before}>{key}"
+
+
+@app.task
+async def follow_on_the_loop(before: str, key: str) -> str:
+    ledger.write("S", key)
+    await asyncio.sleep(0)
+    ledger.write("E", key)
+    return f"{before}>{key}"
+
+
+@app.task(executor="process")
+def follow_in_a_child(before: list[str], key: str) -> str:
+    ledger.write("S", key)
+    ledger.write("E", key)
+    return f"{'+'.join(before)}>{key}"
+
+
+@app.task
+def gather(before: list[str], key: str, seconds: float = 0.02) -> list[str]:
+    ledger.write("S", key)
+    time.sleep(seconds)
+    ledger.write("E", key)
+    return before
+
+
+@app.task
+def echo(number: int) -> int:
+    return number
+
+
+@app.task
+def add_up(numbers: list[int]) -> int:
+    return sum(numbers)

@@ -43,10 +43,15 @@ class Ledger:
         self.path = path
         path.touch()
 
+    def _lines(self) -> list[str]:
+        """The lines that are whole: the last one may be seen half written."""
+        whole, _, _ = self.path.read_text().rpartition("\n")
+        return whole.splitlines()
+
     def entries(self) -> list[Entry]:
         return [
             Entry(event, key, float(at), int(pid), note)
-            for event, key, at, pid, note in (line.split(" ", 4) for line in self.path.read_text().splitlines())
+            for event, key, at, pid, note in (line.split(" ", 4) for line in self._lines())
         ]
 
     def count(self, event: Event, key: str | None = None) -> int:

@@ -22,7 +22,7 @@ from support.redis_server import free_port
 from support.waiting import until
 
 DEADLINE: Final = 60.0
-TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker")
+TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "outbox", "bound", "cell")
 PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 SERVER: Final = shutil.which("mariadbd", path=PATH)
 INSTALL: Final = shutil.which("mariadb-install-db", path=PATH)
@@ -136,6 +136,7 @@ class MariaDBServer:
             if cursor.execute("SHOW TABLES LIKE %s", [f"{prefix}job"]):
                 for table in TABLES:
                     cursor.execute(f"DELETE FROM {prefix}{table}")
+                cursor.execute(f"DELETE FROM {prefix}meta WHERE name = 'outbox'")
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """SIGKILL: at once, with recovery at the next start; SIGTERM: tidily."""

@@ -21,7 +21,7 @@ from support.redis_server import free_port
 from support.waiting import until
 
 DEADLINE: Final = 60.0
-TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker")
+TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "outbox", "bound", "cell")
 
 
 def program(name: str) -> str | None:
@@ -129,6 +129,7 @@ class PostgresServer:
             if connection.execute("SELECT to_regclass(%s)", [f"{prefix}job"]).fetchone() != (None,):
                 for table in TABLES:
                     connection.execute(f"DELETE FROM {prefix}{table}")
+                connection.execute(f"DELETE FROM {prefix}meta WHERE name = 'outbox'")
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """SIGQUIT: at once, with recovery at the next start; SIGINT: tidily; SIGKILL: the whole process group dies."""

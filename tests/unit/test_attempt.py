@@ -219,7 +219,8 @@ def test_a_body_that_cannot_be_decoded_ends_failed(body: bytes) -> None:
     assert outcome.failures[0].exception == "outwork.errors.Undecodable"
 
 
-def test_arguments_that_no_longer_fit_end_failed() -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_arguments_that_no_longer_fit_end_failed(is_async: bool) -> None:
     app = Outwork()
 
     @app.task(name="fn")
@@ -230,7 +231,9 @@ def test_arguments_that_no_longer_fit_end_failed() -> None:
     @other.task(name="fn")
     def new(count: str) -> None: ...
 
-    outcome = begin(claimed_of(old, 1), {"fn": new}, "w")
+    attempt = begin(claimed_of(old, 1), {"fn": new}, "w")
+    assert isinstance(attempt, Attempt)
+    outcome = asyncio.run(attempt.arun()) if is_async else attempt.run()
     assert isinstance(outcome, Dead)
     assert "do not fit fn" in outcome.failures[0].message
 

@@ -52,7 +52,7 @@ def test_the_first_minute(outwork: Outwork, tmp_path: Path) -> None:
 
 def test_migrations_are_checked_made_and_shown(outwork: Outwork) -> None:
     outwork("init")
-    assert "1 step to do; run:  outwork migrate" in outwork("migrate", "--check", code=1).stdout
+    assert "steps to do; run:  outwork migrate" in outwork("migrate", "--check", code=1).stdout
     assert "applied" in outwork("migrate").stdout
     assert "is up to date" in outwork("migrate", "--check").stdout
     assert "is up to date" in outwork("migrate").stdout

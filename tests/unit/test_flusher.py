@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from outwork import Outwork
+from outwork.brokers.base import Accepted
 from outwork.brokers.memory import MemoryBroker
-from outwork.errors import BrokerUnavailable, EnqueueError, NotSerializable
+from outwork.errors import BrokerUnavailable, NotSerializable
 from outwork.flusher import Flusher
 from outwork.ids import new_job_id
 from outwork.job import Job
@@ -32,7 +33,7 @@ class Slow(MemoryBroker):
         self.batches: list[int] = []
         self.gate = threading.Event()
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
         self.batches.append(len(jobs))
         self.gate.wait(30)
         return super().enqueue(jobs)
@@ -82,7 +83,7 @@ def test_a_batch_has_an_upper_limit() -> None:
     sizes: list[int] = []
     gate = threading.Event()
 
-    def send(jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def send(jobs: Sequence[Job]) -> list[Accepted]:
         sizes.append(len(jobs))
         gate.wait(30)
         return [None] * len(jobs)
@@ -104,7 +105,7 @@ def test_a_batch_has_an_upper_limit() -> None:
 def test_each_job_gets_its_own_answer() -> None:
     refusal = NotSerializable("this one not")
 
-    def send(jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def send(jobs: Sequence[Job]) -> list[Accepted]:
         return [refusal if job.task == "bad" else None for job in jobs]
 
     flusher = Flusher(send)
@@ -121,7 +122,7 @@ def test_each_job_gets_its_own_answer() -> None:
 def test_a_broker_that_is_away_is_said_to_all_and_the_thread_goes_on() -> None:
     app, broker = memory_app()
 
-    def away(jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def away(jobs: Sequence[Job]) -> list[Accepted]:
         raise BrokerUnavailable("the cable is out")
 
     @app.task
@@ -234,7 +235,7 @@ def test_a_forked_child_starts_empty(tmp_path: object) -> None:
     sent: list[int] = []
     reader, writer = os.pipe()
 
-    def send(jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def send(jobs: Sequence[Job]) -> list[Accepted]:
         if os.getpid() != parent:
             os.write(writer, f"{len(jobs)} ".encode())
             return [None] * len(jobs)

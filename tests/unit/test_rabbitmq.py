@@ -132,6 +132,7 @@ def test_a_message_waits_where_its_key_says() -> None:
 def test_priorities_are_spread_over_the_levels() -> None:
     assert [level_of(priority, 10) for priority in (-100, 0, 100)] == [0, 4, 9]
     assert level_of(50, 1) is None
+    assert [level_of(priority, 2) for priority in (-100, 0, 1, 100)] == [0, 0, 5, 5], "RabbitMQ: high is above 4"
 
 
 # ---- URLs ------------------------------------------------------------------------------------------------------------

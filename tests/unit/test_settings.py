@@ -11,8 +11,9 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import fields
 
+from outwork.brokers.url import anchored
 from outwork.errors import SettingsError
-from outwork.settings import READERS, Loaded, RetentionSettings, Settings, WorkerSettings, anchored, flat, load
+from outwork.settings import READERS, Loaded, RetentionSettings, Settings, WorkerSettings, flat, load
 from outwork.toml_lines import line_of
 
 
@@ -42,7 +43,7 @@ def refused_variable(environ: Mapping[str, str]) -> str:
 
 def test_every_field_has_a_reader_and_the_other_way_round() -> None:
     tables: dict[str, type[Struct]] = {"worker": WorkerSettings, "retention": RetentionSettings}
-    names = {field.name for field in fields(Settings) if field.name not in tables}
+    names = {field.name for field in fields(Settings) if field.name not in {*tables, "sections", "periodic"}}
     names |= {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
     assert names == set(READERS)
 
@@ -429,3 +430,25 @@ def test_three_slashes_where_four_were_meant(folder: Path) -> None:
 
 def test_a_folder_with_odd_characters_is_quoted() -> None:
     assert anchored("sqlite:///tasks.db", Path("/srv/a b?")) == "sqlite:////srv/a%20b%3F/tasks.db"
+
+
+def test_tables_of_queues_declare_them_and_say_their_weights(tmp_path: Path) -> None:
+    file = tmp_path / "outwork.toml"
+    file.write_text("[queues.mail]\nweight = 10\n[queues.default]\n")
+    settings, _ = load(config_file=file)
+    assert (settings.queues, settings.worker.weights) == (("mail", "default"), {"mail": 10})
+
+
+def test_weights_come_from_the_environment_too() -> None:
+    settings, _ = load(environ={"OUTWORK_WORKER__WEIGHTS": "mail=10, bulk=1"}, read_file=False)
+    assert settings.worker.weights == {"mail": 10, "bulk": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["[queues.mail]\nweigth = 10\n", "[queues.mail]\nweight = 0\n", "[queues]\nmail = 3\n"]
+)
+def test_a_weight_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "outwork.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="weight"):
+        load(config_file=file)

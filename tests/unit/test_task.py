@@ -281,7 +281,7 @@ def test_many_with_a_wrong_one_among_them() -> None:
     def calls() -> Iterator[Call[int]]:
         for number in range(1_500):
             yield task.bind(number)
-        yield task.bind("wrong")  # type: ignore[arg-type]
+        yield task.bind("wrong")  # type: ignore[call-overload]
 
     with pytest.raises(Exception, match="Expected `int`"):
         app.enqueue_many(calls())

@@ -197,7 +197,7 @@ def test_what_cannot_be_decoded_ends_failed_and_harms_nobody() -> None:
     newer = Job(v=99, id=new_job_id(), task=work.name, args=msgspec.Raw(b"{}"))
     garbage = Job(v=1, id=new_job_id(), task=work.name, args=msgspec.Raw(b'{"number": 1}'))
     broker.enqueue([wrong, newer, garbage])
-    broker._records[garbage.id] = msgspec.structs.replace(broker._records[garbage.id], body=b"\xff\x00")
+    broker._shelf.records[garbage.id] = msgspec.structs.replace(broker._shelf.records[garbage.id], body=b"\xff\x00")
     with working(app) as inside:
         assert work.enqueue(7).get(timeout=10) == 7
         until(lambda: inside.worker.failed == 3, "the end of all")

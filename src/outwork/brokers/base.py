@@ -13,6 +13,7 @@ What every broker promises (where one cannot, its `Capabilities` say so):
 5. *One clock.* The broker's server decides what is due and which lease ran out, never the caller's clock.
 6. *Order.* Within a queue: higher priority first, then the earlier due time, then the order of enqueueing.
 7. *Bounded.* No verb does unbounded work, and what has ended is forgotten after its time.
+8. *Bound together.* What a move means for other jobs (`outwork.ties`) happens in the same transaction as the move.
 
 The moves themselves are the functions of `outwork.job`; `outwork.brokers.memory` runs them as they stand and is the
 executable specification. `outwork.testing.conformance` states each promise as a test: run it against your own broker.
@@ -22,11 +23,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-from outwork.errors import EnqueueError
+from outwork.errors import EnqueueError, Unsupported
 from outwork.job import Answer, Failure, Job, Outcome, Record, State, Terms
 
 RunsIn: TypeAlias = Literal["caller", "nowhere", "embedded", "elsewhere"]
@@ -49,6 +50,12 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     - shared: workers in other processes can take the jobs
     - presence: workers see each other
     - ordered: a job given back, or enqueued with a due time in the past, has its place by that time
+    - unique: an enqueue can be bound to a key that one job holds at a time (`Ties.unique`)
+    - gates: jobs of a key can be limited, over all workers (`Ties.gates`)
+    - composition: a job can wait for the end of others (`Ties.awaits`, `after`, `reports`)
+    - periodic: a schedule fires each slot once, however many workers there are (`Store.tick`)
+    - pause: queues and tasks can be paused for all workers
+    - progress: a running job can say how far it is
     """
 
     durable: bool = True
@@ -64,6 +71,12 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     shared: bool = True
     presence: bool = True
     ordered: bool = True
+    unique: bool = True
+    gates: bool = True
+    composition: bool = True
+    periodic: bool = True
+    pause: bool = True
+    progress: bool = True
 
 
 class Embedding(Struct, frozen=True, kw_only=True):
@@ -129,6 +142,7 @@ class Exchanged(NamedTuple):
     answers: list[Answer]
     claimed: list[Claimed]
     next_due: float | None
+    let_go: bool = False
 
 
 class Extended(NamedTuple):
@@ -136,6 +150,32 @@ class Extended(NamedTuple):
 
     lost: frozenset[str]
     cancel: frozenset[str]
+
+
+class Standing(NamedTuple):
+    """The answer to an enqueue whose unique key is held: this job stands for it, with the new arguments or without."""
+
+    job_id: str
+
+
+Accepted: TypeAlias = EnqueueError | Standing | None
+"""The answer to one job of an enqueue: None when it is durable, `Standing`, or why it was refused."""
+
+
+class Orders(NamedTuple):
+    """What was ordered from outside: what is paused (`queue:NAME`, `task:NAME`, `schedule:NAME`), and which of the
+    jobs of one worker are to stop."""
+
+    paused: frozenset[str] = frozenset()
+    cancel: frozenset[str] = frozenset()
+
+
+class Report(NamedTuple):
+    """How far a running job is, as JSON; the newest one counts."""
+
+    job_id: str
+    claim_id: str
+    progress: bytes
 
 
 class Presence(Struct, frozen=True, kw_only=True):
@@ -195,9 +235,12 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
         """Make the jobs durable; return once they are. One entry for each job: None, or why this one was refused; the
-        others are accepted all the same. A job whose id is known is left as it is and answered None.
+        others are accepted all the same. A job whose id is known is left as it is and answered None; one whose unique
+        key is held is answered as its `conflict` says: `Standing`, or Duplicate.
+
+        What is bound together (`Ties`) comes in one call, or the job that waits comes first.
 
         Wakes a waiting worker when a job is ready or is the new earliest to be due.
         Raises BrokerUnavailable within a few seconds, BrokerFull, SchemaError, BrokerRefused.
@@ -227,6 +270,10 @@ class Broker(ABC):
     @abstractmethod
     def extend(self, claims: Sequence[Claim]) -> Extended:
         """Renew the leases of these jobs. Uses a connection of its own, so that a busy exchange cannot delay it."""
+
+    def orders(self, worker: str) -> Orders:
+        """What was ordered from outside, asked every second: one small look, on the connection of `extend`."""
+        return Orders()
 
     @abstractmethod
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
@@ -329,6 +376,35 @@ class Store(ABC):
         """Forget up to `limit` jobs that ended so many seconds ago (FAILED and CANCELLED ones have their own age).
         How many; with `dry_run` how many there are in all, and nothing is forgotten."""
 
+    # What follows is for stores whose capabilities say so; the others refuse it.
+
+    def pause(self, what: str) -> None:
+        """Pause `queue:NAME` (its jobs stay in their line), `task:NAME` (its jobs are held as they come to be claimed),
+        or `schedule:NAME`, until `resume`. A worker obeys when it next asks for its `orders`."""
+        raise _cannot(self, "pause")
+
+    def resume(self, what: str) -> None:
+        """The end of a pause. Jobs held by it go back to their places: some at once, and the others in batches when
+        brokers are tended."""
+        raise _cannot(self, "pause")
+
+    def report(self, reports: Sequence[Report]) -> None:
+        """Note how far jobs are. A claim that does not hold its job (any more) changes nothing."""
+        raise _cannot(self, "progress")
+
+    def progress(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The last report on each of these jobs, as long as its record is kept; None where there was none."""
+        raise _cannot(self, "progress")
+
+    def tick(self, schedule: str, last: float | None, slot: float, jobs: Sequence[Job]) -> bool:
+        """Move a schedule's last slot from `last` (None: it is new) to `slot`, later, and enqueue `jobs`, in one
+        transaction. False, and nothing is done, if its last slot is not `last` (any more). Times are Unix seconds."""
+        raise _cannot(self, "periodic")
+
+    def schedules(self) -> dict[str, float]:
+        """The last slot of each schedule that ever ticked."""
+        raise _cannot(self, "periodic")
+
     @abstractmethod
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         """Block until at least one of these jobs has ended: those that have. Empty after `timeout` seconds, or when
@@ -338,6 +414,23 @@ class Store(ABC):
     @abstractmethod
     def interrupt_wait_result(self) -> None:
         """End the `wait_result` that another thread is in, at once (or the next one, if none is in it)."""
+
+
+def _cannot(store: Store, capability: str) -> Unsupported:
+    url = getattr(store, "url", type(store).__name__)
+    return Unsupported(f"{url} cannot do that: it lacks the capability {capability!r} (see `outwork status`)")
+
+
+@runtime_checkable
+class JoinsTransactions(Protocol):
+    """A broker whose jobs can be written by a connection of the caller's, in its transaction (`transactional`)."""
+
+    def enqueue_on(self, connection: object, jobs: Sequence[Job]) -> None: ...
+    async def aenqueue_on(self, connection: object, jobs: Sequence[Job]) -> None: ...
+
+
+SENDABLE: Final = frozenset({State.SCHEDULED, State.READY})
+"""Where a job waits for a message; one that is held waits for something else."""
 
 
 class Ticket(NamedTuple):
@@ -351,19 +444,43 @@ class Ticket(NamedTuple):
     solo: bool
 
 
+class Pace(NamedTuple):
+    """When a keeper sends what somebody else should have sent, in seconds.
+
+    - horizon: what is due sooner waits in the transport, where it may be delayed there; what is due later in the store
+    - grace: how long whoever makes a job wait has for sending its message
+    - stale: after how long a message that nobody claimed counts as lost
+    """
+
+    horizon: float = 60.0
+    grace: float = 30.0
+    stale: float = 3600.0
+
+    def send_at(self, now: float, due: float, *, grace: bool = True) -> float:
+        """When a keeper is to send a job that begins to wait now."""
+        return max(now + self.grace * grace, due - self.horizon)
+
+
 class Outbox(ABC):
     """What a store adds so that a pure transport can stand beside it (`outwork.brokers.paired`).
 
-    Every waiting job is either sent (a message for it is in the transport) or unsent. It becomes unsent whenever it
-    begins to wait: enqueued, to run again, given back, rescued, retried by hand; it stays what it is when it falls due.
+    The outbox says of each job that is READY or SCHEDULED when a keeper is to send a message for it, again or for the
+    first time. A job enters it whenever it begins to wait so (enqueued, to run again, given back, rescued, let go,
+    retried by hand), by whatever process, and leaves it when it waits no more. A store that was never asked to keep one
+    does nothing for it.
     """
 
     @abstractmethod
-    def unsent(self, horizon: float, grace: float, stale: float, limit: int) -> list[Ticket]:
-        """Up to `limit` waiting jobs that are due within `horizon` seconds and have been unsent for `grace` seconds
-        since they began to wait or, if they were to wait longer than the horizon, since they came within it. A rescued
-        job has no grace. One that was sent more than `stale` seconds ago counts as unsent: its message may be lost.
-        In the order in which they are to be claimed.
+    def keep_outbox(self, pace: Pace) -> None:
+        """From the next verb on keep an outbox, here and in every process that opens this store later. What waits in it
+        by then is to be sent. Connects to nothing by itself.
+        """
+
+    @abstractmethod
+    def unsent(self, limit: int) -> list[Ticket]:
+        """Up to `limit` waiting jobs for which a keeper is to send a message now: `Pace.send_at` after they began to
+        wait (one that was rescued, held, or retried by hand has no grace), or `stale` seconds after their message was
+        sent. The `limit` that have been so for longest, in the order in which they are to be claimed.
         """
 
     @abstractmethod
@@ -373,4 +490,7 @@ class Outbox(ABC):
     @abstractmethod
     def claim_these(self, claim_id: str, ids: Sequence[str], worker: str) -> list[Claimed]:
         """Claim those of these jobs that are ready, whose messages came, in this order. The others are finished,
-        cancelled or leased elsewhere, and stay so; one that waits for its time becomes unsent."""
+        cancelled or leased elsewhere, and stay so; one that waits for its time becomes unsent.
+
+        Repeated (the reply was lost) it also returns those that this claim holds already.
+        """

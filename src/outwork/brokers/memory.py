@@ -1,9 +1,8 @@
 """Jobs in this process' memory: the executable specification of the contract.
 
 One class serves `immediate:` (jobs run in their caller), `dummy:` (jobs are recorded and never run), `thread:` and
-`process:` (jobs run in a worker inside this process). The moves are the pure functions of `outwork.job`, applied to one
-dictionary of records under one lock; heaps say which record is next. A heap entry may be out of date (its job moved
-on); it is recognised when it comes to the top, and dropped.
+`process:` (jobs run in a worker inside this process). The moves are the pure functions of `outwork.job`, applied to the
+records of one shelf under one lock.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from heapq import heappop, heappush
+from heapq import heappop
 from itertools import islice
 from threading import Condition
 from typing import Final, Self
@@ -20,7 +19,9 @@ from msgspec.structs import replace
 
 from outwork import codec
 from outwork import job as moves
+from outwork.brokers import ledger
 from outwork.brokers.base import (
+    Accepted,
     Broker,
     Capabilities,
     Claim,
@@ -30,16 +31,18 @@ from outwork.brokers.base import (
     Exchanged,
     Extended,
     Filter,
+    Orders,
     Page,
     Presence,
+    Report,
     RunsIn,
     Settlement,
     Share,
     Store,
     Tended,
 )
+from outwork.brokers.memory_shelf import MemoryShelf
 from outwork.brokers.url import BrokerURL, number
-from outwork.errors import EnqueueError
 from outwork.job import Answer, Job, Moment, Record, State, Terms
 
 BATCH: Final = 1000
@@ -77,14 +80,10 @@ class MemoryBroker(Broker, Store):
         self.terms = terms or Terms()
         self._kept = kept
         self._changed = Condition()
-        self._records: dict[str, Record] = {}
-        self._ready: dict[str, list[tuple[tuple[int, float, str], str]]] = {}
-        self._scheduled: list[tuple[float, str]] = []
-        self._running: set[str] = set()
-        self._finished: deque[str] = deque()
-        self._moments: list[tuple[float, str]] = []
         self._presences: dict[str, Presence] = {}
         self._exchanges: deque[str] = deque(maxlen=64)
+        self._shelf = MemoryShelf(self._put)
+        self._let_go = 0
         self._interrupted = False
         self._result_interrupted = False
         self._closed = False
@@ -107,14 +106,19 @@ class MemoryBroker(Broker, Store):
 
     # ---- the six verbs ----------------------------------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
         with self._changed:
             now = self._moment()
-            for job in jobs:
-                if job.id not in self._records:
-                    self._put(moves.admit(job, codec.encode_job(job), now))
+            answers: list[Accepted] = [None] * len(jobs)
+            if any(job.ties is not None and job.ties.bound_at_enqueue for job in jobs):
+                self._promote()
+                answers = ledger.enqueue(self._shelf, [(job, codec.encode_job(job)) for job in jobs])
+            else:
+                for job in jobs:
+                    if job.id not in self._shelf.records:
+                        self._put(moves.admit(job, codec.encode_job(job), now))
             self._changed.notify_all()
-        return [None] * len(jobs)
+        return answers
 
     def exchange(
         self,
@@ -127,15 +131,22 @@ class MemoryBroker(Broker, Store):
     ) -> Exchanged:
         with self._changed:
             now = self._moment()
+            before = self._let_go
             answers = [self._settle(one, now) for one in outcomes]
+            freed = self._let_go > before
             if outcomes:
-                self._forget_surplus()
-            self._promote(now)
+                self._shelf.forget_surplus(self._kept)
+            self._promote()
             taken = self._held_by(claim_id)
             if not taken:
                 taken = self._claim(claim_id, queues, limit, free, worker, now)
             self._changed.notify_all()
-            return Exchanged(answers, [_as_claimed(record) for record in taken], self._next_due(queues, now))
+            return Exchanged(
+                answers,
+                [_as_claimed(record) for record in taken],
+                self._shelf.due_in([queue for queue, _ in queues], BATCH),
+                freed,
+            )
 
     def extend(self, claims: Sequence[Claim]) -> Extended:
         lost: set[str] = set()
@@ -143,25 +154,31 @@ class MemoryBroker(Broker, Store):
         with self._changed:
             now = self._moment()
             for job_id, claim_id in claims:
-                record = self._records.get(job_id)
+                record = self._shelf.records.get(job_id)
                 extended = record and moves.extend(record, claim_id, now, self.terms.lease)
                 if not extended:
                     lost.add(job_id)
                     continue
-                self._records[job_id] = extended
+                self._shelf.records[job_id] = extended
                 if extended.cancel_requested:
                     cancel.add(job_id)
         return Extended(frozenset(lost), frozenset(cancel))
+
+    def orders(self, worker: str) -> Orders:
+        with self._changed:
+            own = (self._shelf.records[job_id] for job_id in self._shelf.running)
+            cancel = frozenset(r.id for r in own if r.cancel_requested and r.worker == worker)
+            return Orders(frozenset(self._shelf.named(ledger.PAUSE)), cancel)
 
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
         rescued = buried = 0
         with self._changed:
             now = self._moment()
-            self._promote(now)  # so that what fell due unseen can expire
+            self._promote()  # so that what fell due unseen can expire
             if presence is not None:
                 self._presences[presence.worker] = replace(presence, seen_at=now.wall)
-            for job_id in list(self._running):
-                record = self._records[job_id]
+            for job_id in list(self._shelf.running):
+                record = self._shelf.records[job_id]
                 if record.worker in dead or (rescue and moves.overdue(record, now)):
                     record = moves.rescue(record, now, self.terms)
                     self._put(record)
@@ -172,6 +189,7 @@ class MemoryBroker(Broker, Store):
                 p.worker for p in self._presences.values() if p.seen_at + p.ttl < now.wall or p.worker in dead
             ]:
                 del self._presences[gone]
+            self._shelf.forget_cells(BATCH)
             self._changed.notify_all()
         return Tended(rescued=rescued, buried=buried, expired=expired, pruned=pruned, more=more)
 
@@ -186,20 +204,19 @@ class MemoryBroker(Broker, Store):
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        shares = [Share(queue, 1) for queue in queues]
         with self._changed:
             while not self._closed:
                 if self._interrupted:
                     self._interrupted = False
                     return False
-                now = self._moment()
-                self._promote(now)
-                if any(self._top(queue, now) for queue in queues):
+                self._moment()
+                self._promote()
+                if any(self._shelf.top(queue) for queue in queues):
                     return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                due = self._next_due(shares, now)
+                due = self._shelf.due_in(queues, BATCH)
                 self._changed.wait(left if due is None else min(left, due))
             return False
 
@@ -210,7 +227,7 @@ class MemoryBroker(Broker, Store):
 
     def queues(self) -> list[str]:
         with self._changed:
-            return sorted({record.queue for record in self._records.values()})
+            return sorted({record.queue for record in self._shelf.records.values()})
 
     def close(self) -> None:
         with self._changed:
@@ -224,21 +241,26 @@ class MemoryBroker(Broker, Store):
 
     def get(self, ids: Sequence[str]) -> list[Record | None]:
         with self._changed:
-            self._promote(self._moment())
-            return [self._records.get(job_id) for job_id in ids]
+            self._moment()
+            self._promote()
+            return [self._shelf.records.get(job_id) for job_id in ids]
 
     def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
         with self._changed:
-            self._promote(self._moment())
-            fitting = sorted((r for r in self._records.values() if _fits(r, which)), key=lambda r: r.id, reverse=True)
+            self._moment()
+            self._promote()
+            fitting = sorted(
+                (r for r in self._shelf.records.values() if _fits(r, which)), key=lambda r: r.id, reverse=True
+            )
         later = (record for record in fitting if cursor is None or record.id < cursor)
         page = list(islice(later, limit + 1))
         return Page(page[:limit], page[limit - 1].id if len(page) > limit else None)
 
     def counts(self) -> list[Count]:
         with self._changed:
-            self._promote(self._moment())
-            tally = Counter((r.queue, r.task, r.state) for r in self._records.values())
+            self._moment()
+            self._promote()
+            tally = Counter((r.queue, r.task, r.state) for r in self._shelf.records.values())
         return [Count(queue, task, state, n) for (queue, task, state), n in sorted(tally.items())]
 
     def cancel(self, ids: Sequence[str]) -> list[State | None]:
@@ -253,13 +275,16 @@ class MemoryBroker(Broker, Store):
 
     def delete(self, ids: Sequence[str]) -> list[State | None]:
         with self._changed:
-            self._promote(self._moment())
+            self._moment()
+            self._promote()
             states: list[State | None] = []
             for job_id in ids:
-                record = self._records.get(job_id)
+                record = self._shelf.records.get(job_id)
                 states.append(record.state if record else None)
                 if record and record.state is not State.RUNNING:
-                    del self._records[job_id]
+                    if not record.state.finished:
+                        self._put(moves.cancel(record, self._shelf.now, self.terms))
+                    self._shelf.forget(job_id)
             self._changed.notify_all()
             return states
 
@@ -270,7 +295,7 @@ class MemoryBroker(Broker, Store):
             wall = self._moment().wall
             old = [
                 record.id
-                for record in self._records.values()
+                for record in self._shelf.records.values()
                 if record.finished_at is not None
                 and record.finished_at <= wall - (older_than if record.state is State.SUCCESSFUL else failed_older_than)
                 and _fits(record, which)
@@ -278,8 +303,42 @@ class MemoryBroker(Broker, Store):
             if dry_run:
                 return len(old)
             for job_id in old[:limit]:
-                del self._records[job_id]
+                self._shelf.forget(job_id)
             return len(old[:limit])
+
+    def pause(self, what: str) -> None:
+        with self._changed:
+            self._moment()
+            ledger.pause(self._shelf, what)
+
+    def resume(self, what: str) -> None:
+        with self._changed:
+            self._moment()
+            ledger.resume(self._shelf, what)
+            self._changed.notify_all()
+
+    def report(self, reports: Sequence[Report]) -> None:
+        with self._changed:
+            for job_id, claim_id, progress in reports:
+                record = self._shelf.records.get(job_id)
+                if record and record.state is State.RUNNING and record.claim_id == claim_id:
+                    self._shelf.progress[job_id] = progress
+
+    def progress(self, ids: Sequence[str]) -> list[bytes | None]:
+        with self._changed:
+            return [self._shelf.progress.get(job_id) for job_id in ids]
+
+    def tick(self, schedule: str, last: float | None, slot: float, jobs: Sequence[Job]) -> bool:
+        with self._changed:
+            self._moment()
+            given = [(job, codec.encode_job(job)) for job in jobs]
+            ticked = ledger.tick(self._shelf, schedule, last, slot, given)
+            self._changed.notify_all()
+            return ticked
+
+    def schedules(self) -> dict[str, float]:
+        with self._changed:
+            return {name: cell.first for name, cell in self._shelf.named("schedule:").items()}
 
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         deadline = time.monotonic() + timeout
@@ -288,7 +347,7 @@ class MemoryBroker(Broker, Store):
                 if self._result_interrupted:
                     self._result_interrupted = False
                     return set()
-                ended = {i for i in ids if (r := self._records.get(i)) is None or r.state.finished}
+                ended = {i for i in ids if (r := self._shelf.records.get(i)) is None or r.state.finished}
                 left = deadline - time.monotonic()
                 if ended or left <= 0:
                     return ended
@@ -315,91 +374,72 @@ class MemoryBroker(Broker, Store):
     def results(self) -> list[Record]:
         """All jobs that were enqueued and not cleared, the oldest first (`dummy:`)."""
         with self._changed:
-            return list(self._records.values())
+            return list(self._shelf.records.values())
 
     def clear(self) -> None:
         """Forget everything."""
         with self._changed:
-            self._records.clear()
-            self._ready.clear()
-            self._scheduled.clear()
-            self._running.clear()
-            self._finished.clear()
-            self._moments.clear()
+            self._shelf.clear()
             self._changed.notify_all()
 
     # ---- inside the lock --------------------------------------------------------------------------------------------
 
     def _moment(self) -> Moment:
-        return Moment(time.time() + self.clock_offset, time.monotonic() + self.clock_offset)
+        self._shelf.now = Moment(time.time() + self.clock_offset, time.monotonic() + self.clock_offset)
+        return self._shelf.now
 
     def _put(self, record: Record) -> None:
-        """Store a record and note where it waits, if it waits."""
-        self._records[record.id] = record
-        self._running.discard(record.id)
-        moment = record.prune_at if record.state.finished else record.expires_at
-        if moment is not None:
-            heappush(self._moments, (moment, record.id))
-        match record.state:
-            case State.READY:
-                heappush(self._ready.setdefault(record.queue, []), (moves.order(record), record.id))
-            case State.SCHEDULED:
-                heappush(self._scheduled, (record.due, record.id))
-            case State.RUNNING:
-                self._running.add(record.id)
-            case _:
-                self._finished.append(record.id)
+        """Store a record and note where it waits, if it waits; then do what follows for those it is bound to."""
+        before = self._shelf.records.get(record.id)
+        self._shelf.place(record)
+        if before is not None and (ledger.concerns(before) or ledger.concerns(record)):
+            self._let_go += ledger.follow(self._shelf, [ledger.Change(before, record)])
 
     def _end_and_forget(self, now: Moment) -> tuple[int, int, bool]:
         """Expire and prune a batch of those whose moment has come: how many of each, and whether there are more."""
         expired = pruned = 0
         for _ in range(BATCH):
-            if not self._moments or self._moments[0][0] > now.wall:
+            if not self._shelf.moments or self._shelf.moments[0][0] > now.wall:
                 return expired, pruned, False
-            _, job_id = heappop(self._moments)
-            record = self._records.get(job_id)
+            _, job_id = heappop(self._shelf.moments)
+            record = self._shelf.records.get(job_id)
             if record is None:
                 continue
             if moves.expired(record, now):
                 self._put(moves.expire(record, now, self.terms))
                 expired += 1
             elif record.prune_at is not None and record.prune_at <= now.wall:
-                del self._records[job_id]
+                self._shelf.forget(job_id)
                 pruned += 1
         return expired, pruned, True
 
-    def _promote(self, now: Moment) -> None:
-        while self._scheduled and self._scheduled[0][0] <= now.wall:
-            due, job_id = heappop(self._scheduled)
-            record = self._records.get(job_id)
-            if record and record.state is State.SCHEDULED and record.due == due:
-                self._put(moves.promote(record, now))
-
-    def _top(self, queue: str, now: Moment) -> Record | None:
-        """The next job to claim from a queue, still in its heap."""
-        heap = self._ready.get(queue, [])
-        while heap:
-            place, job_id = heap[0]
-            record = self._records.get(job_id)
-            if record and moves.claimable(record, now) and moves.order(record) == place:
-                return record
-            heappop(heap)  # moved on, or expired: tend ends an expired one by its record
-        return None
+    def _promote(self) -> None:
+        ledger.attend(self._shelf)
+        self._shelf.promote()
 
     def _claim(
         self, claim_id: str, queues: Sequence[Share], limit: int, free: int, worker: str, now: Moment
     ) -> list[Record]:
         taken: list[Record] = []
+        held = 0
         for queue, most in queues:
             left = min(most, limit - len(taken))
             passed_over: list[Record] = []
-            while left > 0 and (record := self._top(queue, now)):
-                heappop(self._ready[queue])
+            while left > 0 and (record := self._shelf.top(queue)):
+                heappop(self._shelf.ready[queue])
                 if record.solo and free <= 0:
                     passed_over.append(record)
                     if len(passed_over) >= limit:
                         break
                     continue
+                if record.ties is not None and record.ties.gates:
+                    _, kept = ledger.pass_gates(self._shelf, [record])
+                    if kept:
+                        self._put(kept[0].after)
+                        held += 1
+                        if held >= BATCH:
+                            break
+                        continue
                 free -= record.solo
                 left -= 1
                 record = moves.claim(record, claim_id, worker, now, self.terms.lease)
@@ -414,10 +454,10 @@ class MemoryBroker(Broker, Store):
         if claim_id not in self._exchanges:
             self._exchanges.append(claim_id)
             return []
-        return [record for i in self._running if (record := self._records[i]).claim_id == claim_id]
+        return [record for i in self._shelf.running if (record := self._shelf.records[i]).claim_id == claim_id]
 
     def _settle(self, settlement: Settlement, now: Moment) -> Answer:
-        record = self._records.get(settlement.job_id)
+        record = self._shelf.records.get(settlement.job_id)
         if record is None:
             return Answer.STALE
         after, answer = moves.settle(record, settlement.claim_id, settlement.outcome, now, self.terms)
@@ -426,7 +466,7 @@ class MemoryBroker(Broker, Store):
         return answer
 
     def _steer(self, job_id: str, move: Callable[[Record], Record]) -> State | None:
-        record = self._records.get(job_id)
+        record = self._shelf.records.get(job_id)
         if record is None:
             return None
         moved = move(moves.promote(record, self._moment()))
@@ -434,30 +474,6 @@ class MemoryBroker(Broker, Store):
             self._put(moved)
             self._changed.notify_all()
         return moved.state
-
-    def _next_due(self, queues: Sequence[Share], now: Moment) -> float | None:
-        """Seconds until the next scheduled job of these queues; what moved on is dropped from the top."""
-        names = {queue for queue, _ in queues}
-        while self._scheduled:
-            due, job_id = self._scheduled[0]
-            record = self._records.get(job_id)
-            if record and record.state is State.SCHEDULED and record.due == due:
-                break
-            heappop(self._scheduled)
-        waiting = (
-            due
-            for due, job_id in self._scheduled
-            if (r := self._records.get(job_id)) and r.state is State.SCHEDULED and r.due == due and r.queue in names
-        )
-        first = min(waiting, default=None) if len(self._scheduled) <= BATCH else self._scheduled[0][0]
-        return None if first is None else max(0.0, first - now.wall)
-
-    def _forget_surplus(self) -> None:
-        while len(self._finished) > self._kept:
-            job_id = self._finished.popleft()
-            record = self._records.get(job_id)
-            if record and record.state.finished:
-                del self._records[job_id]
 
 
 def _as_claimed(record: Record) -> Claimed:

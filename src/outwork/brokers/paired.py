@@ -23,6 +23,8 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from outwork.brokers.base import (
+    SENDABLE,
+    Accepted,
     Broker,
     Capabilities,
     Claim,
@@ -31,28 +33,27 @@ from outwork.brokers.base import (
     Exchanged,
     Extended,
     Filter,
+    JoinsTransactions,
+    Orders,
     Outbox,
+    Pace,
     Page,
     Presence,
+    Report,
     Settlement,
     Share,
     Store,
     Tended,
     Ticket,
 )
-from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, SettingsError
+from outwork.brokers.courier import Courier
+from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, SettingsError, Unsupported
 from outwork.ids import new_claim_id
 from outwork.job import WIRE_VERSION, Again, Answer, Done, Job, Record, Release, State, Terms
 
 logger = logging.getLogger("outwork.brokers")
 
 BATCH: Final = 1000
-HORIZON: Final = 60.0
-"""Seconds: what is due sooner waits in the transport, where it may be delayed there; what is due later in the store."""
-GRACE: Final = 30.0
-"""After so many seconds a keeper sends what somebody else should have sent."""
-STALE: Final = 3600.0
-"""After so many seconds a message that nobody claimed counts as lost."""
 NEVER_SPENT: Final = 2**31 - 1
 COMPLAIN_EVERY: Final = 60.0
 ROUNDS: Final = 3
@@ -70,9 +71,12 @@ class PairedBroker(Broker, Store):
         self._broker = store
         self._store: Store = store
         self._outbox: Outbox = store
+        self._pace = Pace()
+        store.keep_outbox(self._pace)
         self._tickets: dict[str, Claim] = {}
         """The ticket of each job in hand."""
         self._lock = Lock()
+        self._courier = Courier(self._send_committed)
         self._complained_at = 0.0
         self._away = False
         self.url = f"{transport.url} with {store.url}"
@@ -87,22 +91,48 @@ class PairedBroker(Broker, Store):
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
         answers = self._broker.enqueue(jobs)
         now = self.now()
         tickets: list[Ticket] = []
+        bound: list[str] = []
+        """Where the store has to be asked whether they are held, or have a new time."""
         places: dict[str, int] = {}
         for place, (job, answer) in enumerate(zip(jobs, answers, strict=True)):
             delay = job.delay if job.delay is not None else 0.0 if job.due is None else max(0.0, job.due - now)
-            if answer is None and delay <= HORIZON and job.id not in places:
+            if job.ties is not None and job.ties.bound_at_enqueue and not isinstance(answer, EnqueueError):
+                bound.append(job.id if answer is None else answer.job_id)
+            elif answer is None and delay <= self._pace.horizon and job.id not in places:
                 places[job.id] = place
                 tickets.append(Ticket(job.id, job.queue, job.priority, delay, job.at_most_once))
         refused = self._send(tickets)
+        self._send_waiting(bound)
         if refused:
             self._store.delete(list(refused))
             for job_id, error in refused.items():
                 answers[places[job_id]] = error
         return answers
+
+    def enqueue_on(self, connection: object, jobs: Sequence[Job]) -> None:
+        """Write jobs by a connection of the caller's, in its transaction; they are sent when it has been committed."""
+        self._joins().enqueue_on(connection, jobs)
+        self._courier.expect(job.id for job in jobs)
+
+    async def aenqueue_on(self, connection: object, jobs: Sequence[Job]) -> None:
+        """The same by an asynchronous one."""
+        await self._joins().aenqueue_on(connection, jobs)
+        self._courier.expect(job.id for job in jobs)
+
+    def _joins(self) -> JoinsTransactions:
+        if not isinstance(self._broker, JoinsTransactions):
+            raise Unsupported(f"{self._broker.url} joins no transaction of yours. Nothing was enqueued")
+        return self._broker
+
+    def _send_committed(self, ids: Collection[str]) -> list[str]:
+        """Send those of these jobs that the store has by now: which these are."""
+        there = [record.id for record in self._store.get(list(ids)) if record is not None]
+        self._send_waiting(there)
+        return there
 
     def _send(self, tickets: Sequence[Ticket]) -> dict[str, EnqueueError]:
         """Publish and mark as sent; those that the transport refuses for good. When it is away or full nothing is lost:
@@ -123,14 +153,14 @@ class PairedBroker(Broker, Store):
                 sent.append(ticket.job_id)
             elif isinstance(answer, BrokerFull):
                 self._complain(answer)
-            else:
+            elif isinstance(answer, EnqueueError):
                 refused[ticket.job_id] = answer
         self._outbox.mark_sent(sent)
         return refused
 
     def _send_unsent(self) -> bool:
         """Send what others should have sent, and what comes near; whether there may be more to send at once."""
-        tickets = self._outbox.unsent(HORIZON, GRACE, STALE, BATCH)
+        tickets = self._outbox.unsent(BATCH)
         self._away = False
         for job_id, error in self._send(tickets).items():
             logger.error("job %s cannot be sent: %s", job_id, error)
@@ -157,6 +187,8 @@ class PairedBroker(Broker, Store):
         settled = self._broker.exchange(claim_id, outcomes, queues, 0, 0, worker)
         if outcomes:
             self._send_again(outcomes, settled.answers)
+        if settled.let_go:
+            self._send_unsent()
         tickets = self._returned(one.job_id for one in outcomes)
         claimed = settled.claimed
         if claimed or limit <= 0:
@@ -169,7 +201,7 @@ class PairedBroker(Broker, Store):
             tickets = []
             if not found:
                 break
-            taken = self._outbox.claim_these(claim_id, [_job_id(one) for one in found], worker)
+            taken = self._take(claim_id, found, {one.id for one in claimed}, worker)
             tickets = self._keep(found, taken)
             claimed += taken
             if not tickets:
@@ -178,19 +210,35 @@ class PairedBroker(Broker, Store):
             self._transport.exchange(new_claim_id(), tickets, [], 0, 0, worker)
         return Exchanged(settled.answers, claimed, settled.next_due)
 
+    def _take(self, claim_id: str, found: Sequence[Claimed], known: Collection[str], worker: str) -> list[Claimed]:
+        """Claim in the store what was delivered, but for the `known` jobs, which this claim has in hand. If the store
+        cannot be asked, the messages come again."""
+        wanted = [job_id for one in found if (job_id := _job_id(one)) not in known]
+        try:
+            return self._outbox.claim_these(claim_id, wanted, worker) if wanted else []
+        except BaseException:
+            back = [Settlement(one.id, one.claim_id, Release()) for one in found]
+            self._transport.exchange(new_claim_id(), back, [], 0, 0, worker)
+            raise
+
     def _send_again(self, outcomes: Sequence[Settlement], answers: Sequence[Answer]) -> None:
         """The next message of what is to run again soon."""
         again = [
             one.job_id
             for one, answer in zip(outcomes, answers, strict=True)
-            if answer is Answer.DONE and isinstance(one.outcome, Again | Release) and one.outcome.delay <= HORIZON
+            if answer is Answer.DONE
+            and isinstance(one.outcome, Again | Release)
+            and one.outcome.delay <= self._pace.horizon
         ]
         self._send_waiting(again)
 
     def _send_waiting(self, ids: Sequence[str]) -> None:
+        if not ids:
+            return
         now = self.now()
-        records = self._store.get(ids) if ids else []
-        self._send([_ticket(record, now) for record in records if record is not None and not record.state.finished])
+        soon = now + self._pace.horizon
+        found = self._store.get(ids)
+        self._send([_ticket(r, now) for r in found if r is not None and r.state in SENDABLE and r.due <= soon])
 
     def _returned(self, ids: Iterable[str]) -> list[Settlement]:
         """The tickets of jobs that are settled, to be acknowledged."""
@@ -251,6 +299,7 @@ class PairedBroker(Broker, Store):
         return sorted({*self._broker.queues(), *self._transport.queues()})
 
     def close(self) -> None:
+        self._courier.close()
         self._transport.close()
         self._broker.close()
 
@@ -277,7 +326,9 @@ class PairedBroker(Broker, Store):
         return self._store.counts()
 
     def cancel(self, ids: Sequence[str]) -> list[State | None]:
-        return self._store.cancel(ids)
+        states = self._store.cancel(ids)
+        self._send_unsent()  # what was held until these had ended
+        return states
 
     def retry(self, ids: Sequence[str]) -> list[State | None]:
         states = self._store.retry(ids)
@@ -285,7 +336,9 @@ class PairedBroker(Broker, Store):
         return states
 
     def delete(self, ids: Sequence[str]) -> list[State | None]:
-        return self._store.delete(ids)
+        states = self._store.delete(ids)
+        self._send_unsent()
+        return states
 
     def prune(
         self, which: Filter, *, older_than: float, failed_older_than: float, limit: int = 1000, dry_run: bool = False
@@ -293,6 +346,31 @@ class PairedBroker(Broker, Store):
         return self._store.prune(
             which, older_than=older_than, failed_older_than=failed_older_than, limit=limit, dry_run=dry_run
         )
+
+    def orders(self, worker: str) -> Orders:
+        return self._broker.orders(worker)
+
+    def pause(self, what: str) -> None:
+        self._store.pause(what)
+
+    def resume(self, what: str) -> None:
+        self._store.resume(what)
+        self._send_unsent()
+
+    def report(self, reports: Sequence[Report]) -> None:
+        self._store.report(reports)
+
+    def progress(self, ids: Sequence[str]) -> list[bytes | None]:
+        return self._store.progress(ids)
+
+    def tick(self, schedule: str, last: float | None, slot: float, jobs: Sequence[Job]) -> bool:
+        ticked = self._store.tick(schedule, last, slot, jobs)
+        if ticked:
+            self._send_waiting([job.id for job in jobs])
+        return ticked
+
+    def schedules(self) -> dict[str, float]:
+        return self._store.schedules()
 
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         return self._store.wait_result(ids, timeout)
@@ -307,7 +385,6 @@ def together(transport: Capabilities, store: Capabilities) -> Capabilities:
         store,
         durable=store.durable,
         priority_levels=min(transport.priority_levels, store.priority_levels),
-        transactional=False,
         push=transport.push,
         shared=transport.shared and store.shared,
         ordered=False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from outwork.errors import InvalidURL
 from outwork.job import Terms
@@ -33,6 +35,21 @@ def masked(url: str) -> str:
         for part in query.split("&")
     ]
     return f"{scheme}://{before}?{'&'.join(hidden)}"
+
+
+def anchored(url: str, folder: Path) -> str:
+    """A SQLite URL with its relative path made absolute from `folder`; any other URL as it is."""
+    scheme, colon, rest = url.strip().partition("://")
+    base, mark, query = rest.partition("?")
+    if scheme.lower() != "sqlite" or not colon:
+        return url
+    if base.startswith("//"):  # sqlite:////absolute
+        return url
+    relative = base.removeprefix("/")
+    if not relative or relative.startswith(":memory:"):
+        return url
+    path = os.path.normpath(folder / unquote(relative))
+    return f"{scheme}:///{quote(path)}{mark}{query}"
 
 
 class BrokerURL:

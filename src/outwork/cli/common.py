@@ -103,9 +103,9 @@ class Target(NamedTuple):
         targets = () if self.app is None else (self.app,)
         return load_app(targets, config=self.config, command_line=self.command_line(), need_tasks=need_tasks)
 
-    def load_shared(self) -> Outwork:
+    def load_shared(self, *, need_tasks: bool = False) -> Outwork:
         """The application, for its jobs. Raises NoBroker where no other process can see them."""
-        app = self.load(need_tasks=False)
+        app = self.load(need_tasks=need_tasks)
         broker = app.broker
         if not broker.capabilities.shared:
             where = f"jobs of {broker.url}" if app.settings.broker_url else "no broker is configured, so jobs"

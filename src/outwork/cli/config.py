@@ -17,7 +17,7 @@ def config_command(target: Target, as_json: bool) -> None:
 
     app = target.load(need_tasks=False)
     values = flat(app.settings)
-    origins = app.origins
+    origins = {key: app.origins.get(key) or app.origins.get(f"{key}_file", "default") for key in values}
     if as_json:
         from outwork.brokers.url import masked
 

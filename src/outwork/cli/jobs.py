@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 
 from outwork.cli.common import FAILED, Group, Target, confirm, json_option, target_options, yes_option
+from outwork.cli.job_progress import say_progress, watch_job
 from outwork.cli.output import moment, plural, say, say_json, say_pairs, say_table
 from outwork.job import State
 
@@ -102,21 +103,26 @@ def list_command(
 
 @jobs_group.command("show")
 @click.argument("job_id", metavar="ID")
+@click.option("-w", "--watch", is_flag=True, help="Show its progress until it has ended.")
 @click.option("--payload", is_flag=True, help="Show its arguments and its result, too: they may be confidential.")
 @json_option
 @target_options
-def show_command(target: Target, job_id: str, payload: bool, as_json: bool) -> None:
+def show_command(target: Target, job_id: str, watch: bool, payload: bool, as_json: bool) -> None:
     """Show all that is known of a job, with the tracebacks of its failed attempts."""
     from outwork.errors import JobNotFound
 
     app = target.load_shared()
+    if watch:
+        watch_job(app, job_id)
     [record] = app.store.get([job_id])
     if record is None:
         raise JobNotFound(f"no job {job_id} in {app.broker.url}: it was pruned, or never enqueued")
+    said = app.progress_of(job_id) if app.broker.capabilities.progress else None
     if as_json:
-        say_json(details(record, payload=payload))
+        say_json(details(record, payload=payload) | {"progress": said})
     else:
         _show(record, payload=payload)
+        say_progress(said)
 
 
 @jobs_group.command("retry")

@@ -12,7 +12,10 @@ from outwork.cli.config import config_command
 from outwork.cli.init import init_command
 from outwork.cli.jobs import jobs_group
 from outwork.cli.migrate import migrate_command
+from outwork.cli.pause import pause_command, resume_command
+from outwork.cli.periodic import periodic_group
 from outwork.cli.prune import prune_command
+from outwork.cli.runworker import runworker_command
 from outwork.cli.status import status_command
 from outwork.cli.tasks import enqueue_command, tasks_command
 from outwork.cli.worker import worker_command
@@ -47,10 +50,14 @@ def main(ctx: click.Context, app: str | None, config: Path | None, broker: str |
 for command in (
     init_command,
     worker_command,
+    runworker_command,
     enqueue_command,
     tasks_command,
     jobs_group,
+    periodic_group,
     status_command,
+    pause_command,
+    resume_command,
     prune_command,
     migrate_command,
     config_command,

@@ -31,6 +31,7 @@ from outwork.cli.common import Command, Target, duration_value, is_verbose, size
 @click.option("--max-tasks", type=click.IntRange(1), metavar="N", help="Replace a process that has ended about N jobs.")
 @click.option("--max-memory", callback=size_value, metavar="SIZE", help="Replace a process that holds more (512M).")
 @click.option("--reload", is_flag=True, help="Restart when the code changes (development; needs watchfiles).")
+@click.option("--no-periodic", is_flag=True, help="Enqueue no periodic tasks: other workers do.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look.  [text]")
 def worker_command(
     modules: tuple[str, ...],
@@ -46,6 +47,7 @@ def worker_command(
     max_tasks: int | None,
     max_memory: int | None,
     reload: bool,
+    no_periodic: bool,
     log_format: str | None,
 ) -> None:
     """Run the jobs of an application until SIGTERM or Ctrl-C.
@@ -65,6 +67,7 @@ def worker_command(
         "worker.child_memory": child_memory,
         "worker.processes": processes,
         "worker.grace": grace,
+        "worker.periodic": False if no_periodic else None,
         "worker.log_format": log_format,
     }
     command_line = target.command_line() | {key: value for key, value in chosen.items() if value is not None}

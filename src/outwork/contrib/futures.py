@@ -173,7 +173,7 @@ class Executor(futures.Executor):
     ) -> tuple[Call[Any], Callable[[Any], T]]:
         """The job of a call, and how its result is read."""
         if isinstance(fn, Task):
-            return fn.bind(*args, **kwargs), _as_it_is
+            return fn.call_of(args, kwargs), _as_it_is
         payload = self._payloads.get(fn)
         if payload is None:
             payload = self._payloads[fn] = Payload(fn, _checked_path(self._app, fn))

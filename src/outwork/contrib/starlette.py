@@ -78,7 +78,7 @@ class BackgroundTasks(background.BackgroundTasks):
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run `func` after the response. Raises a subclass of EnqueueError for arguments that a task cannot have."""
         if isinstance(func, Task):
-            self.tasks.append(_Job(func.bind(*args, **kwargs)))
+            self.tasks.append(_Job(func.call_of(args, kwargs)))
             return
         _say_once(func)
         super().add_task(func, *args, **kwargs)

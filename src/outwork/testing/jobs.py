@@ -10,7 +10,8 @@ from outwork import codec
 from outwork.app import Outwork
 from outwork.brokers.memory import MemoryBroker
 from outwork.job import Job, Record, State
-from outwork.task import Task
+from outwork.partial import PartialCall
+from outwork.task import Call, Task
 
 P = ParamSpec("P")
 
@@ -19,7 +20,8 @@ SHOWN: Final = 20
 
 
 class EnqueuedJob(Struct, frozen=True, kw_only=True):
-    """A job as a test sees it. `arguments` by name, as the task gets them, defaults included; `run_after` in seconds
+    """A job as a test sees it. `arguments` by name, as the task gets them, defaults included (but not one that a job
+    before it gives); `run_after` in seconds
     from its enqueue, or as Unix seconds where a datetime was given (None: at once); `errors` are the messages of the
     failed attempts."""
 
@@ -73,7 +75,7 @@ class Jobs:
                 f"{task.name} is no task of this application. Override the fixture outwork_app to return the one it "
                 "is declared on"
             )
-        wanted = _arguments(task, task.bind(*args, **kwargs).args) if args or kwargs else None
+        wanted = _wanted(task.bind(*args, **kwargs)) if args or kwargs else None
         return [
             view
             for record in self.broker.results
@@ -119,12 +121,13 @@ class Jobs:
         """A record as a test sees it."""
         job = codec.decode_job(record.body)
         task = self.app.tasks.get(record.task)
+        lacks = job.feed.into if job.feed is not None else ""
         return EnqueuedJob(
             id=record.id,
             task_name=record.task,
             queue_name=record.queue,
             priority=record.priority,
-            arguments=codec.decode_any(bytes(job.args)) if task is None else _arguments(task, job.args),
+            arguments=codec.decode_any(bytes(job.args)) if task is None else _arguments(task, job.args, lacks),
             run_after=job.due if job.delay is None else job.delay,
             carried=job.carried or {},
             state=record.state,
@@ -133,10 +136,17 @@ class Jobs:
         )
 
 
-def _arguments(task: Task[..., Any], body: Raw) -> dict[str, Any]:
-    """Arguments by name, those that were left out with their defaults."""
-    args, kwargs = task.payload.decode(body)
-    bound = task.signature.bind(*args, **kwargs)
+def _wanted(call: Call[Any] | PartialCall[Any]) -> dict[str, Any]:
+    if isinstance(call, PartialCall):
+        return _arguments(call.task, call.call.args, call.lacks)
+    return _arguments(call.task, call.args)
+
+
+def _arguments(task: Task[..., Any], body: Raw, lacks: str = "") -> dict[str, Any]:
+    """Arguments by name, those that were left out with their defaults, without the one that is given later."""
+    payload = task.payload.without(lacks) if lacks else task.payload
+    args, kwargs = payload.decode(body)
+    bound = payload.signature.bind(*args, **kwargs)
     bound.apply_defaults()
     return dict(bound.arguments)
 

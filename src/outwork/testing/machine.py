@@ -108,7 +108,7 @@ class CheckedMemory(MemoryBroker):
     by_hand = False
 
     def _put(self, record: Record) -> None:
-        before = self._records.get(record.id)
+        before = self._shelf.records.get(record.id)
         if before is not None and before.state is not record.state:
             move = (before.state, record.state)
             assert record.state in MOVES[before.state], f"illegal move {move} of {record.id}"
@@ -117,11 +117,11 @@ class CheckedMemory(MemoryBroker):
 
     def check_places(self) -> None:
         """Each job is in one place, and can be found there."""
-        ready = {(queue, place, job_id) for queue, heap in self._ready.items() for place, job_id in heap}
-        scheduled = set(self._scheduled)
-        for record in self._records.values():
+        ready = {(queue, place, job_id) for queue, heap in self._shelf.ready.items() for place, job_id in heap}
+        scheduled = set(self._shelf.scheduled)
+        for record in self._shelf.records.values():
             place = (-record.priority, record.due, record.id)
-            assert (record.id in self._running) == (record.state is State.RUNNING)
+            assert (record.id in self._shelf.running) == (record.state is State.RUNNING)
             if record.state is State.SCHEDULED:
                 assert (record.due, record.id) in scheduled
             elif record.state is State.READY and record.expires_at is None:
@@ -133,10 +133,11 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = CheckedMemory("memory:", TERMS)
+        self.model, reference = self.make_model(TERMS)
         broker = self.make_broker(TERMS)
         assert isinstance(broker, Store)
-        self.sides = (Side(self.model, self.model), Side(broker, broker))
+        assert isinstance(reference, Store)
+        self.sides = (Side(reference, reference), Side(broker, broker))
         self.jobs: list[Job] = []
         self.forgotten: set[str] = set()
         """Jobs that were deleted or pruned by hand: whether their ids are remembered is left to the broker."""
@@ -144,6 +145,11 @@ class BrokerMachine(RuleBasedStateMachine):
         self.last_exchange: tuple[str, list[Settlement], list[Share], int, int, str] | None = None
         self.ended: set[str] = set()
         self.steps = 0
+
+    def make_model(self, terms: Terms) -> tuple[CheckedMemory, Broker]:
+        """Where the model keeps its jobs, and the broker through which it is spoken to."""
+        model = CheckedMemory("memory:", terms)
+        return model, model
 
     @abstractmethod
     def make_broker(self, terms: Terms) -> Broker:

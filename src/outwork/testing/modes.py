@@ -129,7 +129,7 @@ class _PatientBroker(MemoryBroker):
         with self._changed:
             now = self._moment().wall
             for job_id in ids:
-                record = self._records.get(job_id)
+                record = self._shelf.records.get(job_id)
                 if record is not None and record.state is State.SCHEDULED:
                     self._put(replace(record, state=State.READY, due=min(record.due, now)))
 

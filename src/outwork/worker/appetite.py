@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Final
 
@@ -13,21 +13,54 @@ from outwork.worker.slots import Ended, Slots
 
 BATCH: Final = 200
 """Jobs claimed at once at most: beyond that PostgreSQL gets slower again (measured: 73 k/s at 200, 43 k/s at 1,000)."""
+AHEAD: Final = 2 * BATCH
+"""Jobs that wait for a slot at most: while one batch is settled and the next one claimed, there is another to run."""
 PREFETCH_SECONDS: Final = 0.05
 PREFETCH_PATIENCE: Final = 0.1
 """Prefetched jobs that have waited so long are given back."""
 
 
+class Turns:
+    """Which queue comes first: each as often as its weight says (1 if nothing is said), in turns as even as can be."""
+
+    def __init__(self, weights: Mapping[str, int]) -> None:
+        self._weights = weights
+        self._credit: dict[str, int] = {}
+        self._turn = 0
+
+    def next(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """These queues in the order of the next turn."""
+        if len(names) < 2:
+            return names
+        if not self._weights:
+            self._turn = (self._turn + 1) % len(names)
+            return names[self._turn :] + names[: self._turn]
+        weights = {name: self._weights.get(name, 1) for name in names}
+        credit = {name: self._credit.get(name, 0) + weight for name, weight in weights.items()}
+        order = sorted(names, key=lambda name: -credit[name])  # the first in line pays for the turn of all
+        credit[order[0]] -= sum(weights.values())
+        self._credit = credit
+        return tuple(order)
+
+
 class Appetite:
     """Decides how much to claim. `limits` says of each queue how many of its jobs may be in hand (None: any number);
-    `queues`, the queues that are served, may be set at any time."""
+    `queues`, the queues that are served, may be set at any time; those that do not go on are passed over."""
 
-    def __init__(self, slots: Slots, limits: Mapping[str, int | None], queues: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        limits: Mapping[str, int | None],
+        queues: tuple[str, ...],
+        goes_on: Callable[[str], bool] = lambda _: True,
+        weights: Mapping[str, int] = {},
+    ) -> None:
         self.queues = queues
+        self._goes_on = goes_on
+        self._turns = Turns(weights)
         self._slots = slots
         self._limits = limits
         self._limited = any(most is not None for most in limits.values())
-        self._turn = 0
         self._mean: float | None = None
         self._slow = False
 
@@ -43,7 +76,8 @@ class Appetite:
         prefetch = 0
         if self._mean is not None and not self._slow:
             prefetch = int(slots.total * PREFETCH_SECONDS / max(self._mean, 1e-6))
-        return max(0, min(slots.free + prefetch, BATCH) - len(slots.backlog))
+        waiting = len(slots.backlog)
+        return max(0, min(slots.free + prefetch - waiting, AHEAD - waiting, BATCH))
 
     def late(self) -> bool:
         """Whether prefetched jobs have waited too long: a long task must not hold them back. Nothing is prefetched
@@ -56,12 +90,9 @@ class Appetite:
         return self._slow and bool(backlog)
 
     def shares(self, room: int, hand: Iterable[Attempt], settling: Iterable[Ended]) -> list[Share]:
-        """The queues in the order of their turn: each is the first once in a round. What is settled in the same
-        exchange makes room in its queue."""
-        names = self.queues
-        if len(names) > 1:
-            self._turn = (self._turn + 1) % len(names)
-            names = names[self._turn :] + names[: self._turn]
+        """The queues in the order of their turn: each is the first as often in a round as its weight says. What is
+        settled in the same exchange makes room in its queue."""
+        names = self._turns.next(tuple(filter(self._goes_on, self.queues)))
         if not self._limited:
             return [Share(name, room) for name in names]
         held = self._held(hand, settling)
@@ -70,10 +101,11 @@ class Appetite:
 
     def open_queues(self, hand: Iterable[Attempt]) -> tuple[str, ...]:
         """The queues from which a job could be taken now."""
+        names = tuple(filter(self._goes_on, self.queues))
         if not self._limited:
-            return self.queues
+            return names
         held = self._held(hand, ())
-        return tuple(name for name in self.queues if self._left(name, held))
+        return tuple(name for name in names if self._left(name, held))
 
     def _left(self, name: str, held: Counter[str]) -> int:
         most = self._limits.get(name)

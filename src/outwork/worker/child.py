@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -24,10 +25,12 @@ from outwork.brokers.base import Claimed
 from outwork.errors import OutworkError
 from outwork.job import Outcome
 from outwork.loading import load_app
+from outwork.progress import Progress
 from outwork.worker import logs, pipe
 from outwork.worker.options import WorkerOptions
 
 PR_SET_PDEATHSIG: Final = 1
+NEWS_EVERY: Final = 0.2
 
 
 class Hello(Struct, frozen=True):
@@ -43,6 +46,27 @@ class Welcome(Struct, frozen=True):
     """The answer: `problem` is "" when the tasks were loaded."""
 
     problem: str = ""
+
+
+class News(Struct, frozen=True, tag=True):
+    """A frame between a job and its outcome: what its task said of its progress."""
+
+    progress: Progress
+
+
+class Told:
+    """Sends the parent what a task says, some times a second at most; what comes between is told with the next word."""
+
+    def __init__(self, parent: socket.socket) -> None:
+        self._parent = parent
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = monotonic()
+        ended = progress.total is not None and progress.done >= progress.total
+        if ended or now - self._last >= NEWS_EVERY:
+            self._last = now
+            pipe.send(self._parent, msgspec.msgpack.encode(News(progress)))
 
 
 def main(fd: int) -> int:
@@ -69,6 +93,8 @@ def main(fd: int) -> int:
         decode = msgspec.msgpack.Decoder(Claimed).decode
         while (frame := pipe.receive(parent)) is not None:
             begun = begin(decode(frame), app.tasks, hello.worker)
+            if isinstance(begun, Attempt):
+                begun.context.on_news = Told(parent)
             outcome: Outcome = begun.run() if isinstance(begun, Attempt) else begun
             pipe.send(parent, msgspec.msgpack.encode(outcome))
         app.close()

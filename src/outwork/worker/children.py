@@ -20,16 +20,17 @@ import msgspec
 
 from outwork.attempt import Attempt
 from outwork.errors import ChildDied, TimeLimitExceeded
+from outwork.feeding import feed
 from outwork.job import Outcome, Release
 from outwork.worker import pipe
-from outwork.worker.child import Hello, Welcome
+from outwork.worker.child import Hello, News, Welcome
 from outwork.worker.runners import MayStart, StopReason
 from outwork.worker.slots import Slots
 
 logger = logging.getLogger("outwork.worker")
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+_decode_said = msgspec.msgpack.Decoder(Outcome | News).decode
 
 
 class Children:
@@ -136,6 +137,8 @@ class _Servant:
                 self.attempt = None
 
     def _run(self, attempt: Attempt) -> Outcome:
+        if attempt.job.feed is not None and (unfed := feed(attempt)) is not None:
+            return unfed
         pipe_to_child = self._pipe or self._spawn()
         if attempt.stop_reason is not None:
             raise ChildDied("the attempt was stopped before its child was ready")
@@ -143,15 +146,26 @@ class _Servant:
         limit = attempt.task.options.timeout
         pipe_to_child.settimeout(limit)
         try:
-            answer = pipe.receive(pipe_to_child)
+            answer = self._hear(pipe_to_child, attempt)
         except TimeoutError:
             attempt.stop_reason = TimeLimitExceeded(f"ran longer than its timeout of {limit:g} s; its child was killed")
             answer = None
         pipe_to_child.settimeout(None)
         if answer is not None:
-            outcome: Outcome = _decode_outcome(answer)
-            return outcome
+            return answer
         return attempt.failed(ChildDied(f"the child process {self._how_it_ended()} while it ran the task"))
+
+    def _hear(self, pipe_to_child: socket.socket, attempt: Attempt) -> Outcome | None:
+        """What the child says until it has the outcome; None when it is gone. Raises TimeoutError."""
+        until = None if attempt.task.options.timeout is None else monotonic() + attempt.task.options.timeout
+        while (frame := pipe.receive(pipe_to_child)) is not None:
+            said: Outcome | News = _decode_said(frame)
+            if not isinstance(said, News):
+                return said
+            attempt.context.hear(said.progress)
+            if until is not None:
+                pipe_to_child.settimeout(max(0.001, until - monotonic()))
+        return None
 
     def _spawn(self) -> socket.socket:
         """Start a child and wait until it has loaded the tasks."""

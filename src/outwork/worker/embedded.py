@@ -24,6 +24,7 @@ from outwork.errors import OutworkError
 from outwork.job import State
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
+from outwork.worker.timetable import timetable_of
 from outwork.worker.worker import Worker
 
 logger = logging.getLogger("outwork.worker")
@@ -42,6 +43,7 @@ class EmbeddedWorker:
         settings, embedding = app.settings.worker, app.broker.embedding
         plan = Plan(
             queues=queue_limits(settings.queues),
+            weights=dict(settings.weights),
             concurrency=embedding.concurrency or settings.concurrency,
             threads=embedding.threads or settings.threads,
             children=embedding.children or settings.children,
@@ -59,7 +61,8 @@ class EmbeddedWorker:
         logger.info("outwork: an embedded worker runs the jobs of %s in this process (%d)", app.broker.url, self._pid)
 
     def _run(self) -> None:
-        self.summary = self.worker.run()
+        with timetable_of(self.worker.app, self.worker.id, embedded=True):
+            self.summary = self.worker.run()
 
     @property
     def alive(self) -> bool:

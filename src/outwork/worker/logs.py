@@ -6,12 +6,13 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from outwork.attempt import Attempt
 from outwork.context import running
 from outwork.durations import duration_text
-from outwork.job import Again, Cancelled, Dead, Done, Release
+from outwork.job import Again, Cancelled, Dead, Done, Hold, Release
 from outwork.worker.slots import Ended
 
 logger = logging.getLogger("outwork.worker")
@@ -85,16 +86,19 @@ class Journal:
         self._lines = 0
         self._unwritten = 0
 
-    def ended(self, ended: Ended) -> None:
-        """Log the end of an attempt."""
+    def ended(self, some: Sequence[Ended]) -> None:
+        """Log the ends of attempts."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0
             self.flush()
-        self._lines += 1
-        if self._lines > LINES_A_SECOND:
-            self._unwritten += 1
-            return
+        left = max(0, LINES_A_SECOND - self._lines)
+        self._lines += len(some)
+        self._unwritten += max(0, len(some) - left)
+        for ended in some[:left]:
+            self._write(ended)
+
+    def _write(self, ended: Ended) -> None:
         level, text = _line(ended)
         fields: dict[str, object] = {"job_id": ended.claimed.id, "attempt": ended.claimed.attempt}
         if ended.attempt is not None:
@@ -133,6 +137,8 @@ def _line(ended: Ended) -> tuple[int, str]:
             return logging.INFO, f"- {name} {took} cancelled"
         case Release():
             return logging.DEBUG, f"< {name} given back"
+        case Hold():
+            return logging.DEBUG, f"< {name} held: its task is paused"
 
 
 def _waited(attempt: Attempt | None, elapsed: float) -> float:

@@ -11,10 +11,12 @@ from outwork.worker.options import WorkerOptions
 
 class Plan(Struct, frozen=True, kw_only=True):
     """How a worker works. `queues` maps a name to how many of its jobs may run here at once (None: no limit of its
-    own); empty means every queue that the tasks or settings name, and those that the broker knows. `embedded`: inside a
+    own); empty means every queue that the tasks or settings name, and those that the broker knows. `weights`: how often
+    a queue is the first in its turn. `embedded`: inside a
     process that is not the worker's to end. `isolated`: tasks that name no executor run in child processes."""
 
     queues: dict[str, int | None] = {}
+    weights: dict[str, int] = {}
     concurrency: int = 20
     threads: int | None = None
     children: int | None = None

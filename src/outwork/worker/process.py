@@ -20,7 +20,7 @@ import msgspec
 
 from outwork import __version__
 from outwork.app import Outwork
-from outwork.errors import BrokerRefused, BrokerUnavailable, OutworkError, SchemaError, SettingsError
+from outwork.errors import BrokerRefused, BrokerUnavailable, EnqueueError, OutworkError, SchemaError, SettingsError
 from outwork.loading import check_for_worker, load_app
 from outwork.settings import WorkerSettings
 from outwork.worker import logs
@@ -29,6 +29,7 @@ from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
 from outwork.worker.progress import progress_bar
 from outwork.worker.reporter import Reporter
+from outwork.worker.timetable import timetable_of
 from outwork.worker.worker import Worker
 
 logger = logging.getLogger("outwork.worker")
@@ -44,7 +45,8 @@ def main(report: int) -> int:
     logs.set_up(str(options.command_line.get("worker.log_format", "text")), verbose=options.verbose)
     try:
         worker = _make_worker(options)
-    except (SettingsError, BrokerRefused, SchemaError) as error:
+        timetable = timetable_of(worker.app, worker.id, drain=options.drain)
+    except (SettingsError, BrokerRefused, SchemaError, EnqueueError) as error:
         return _refuse(error, USAGE)
     except OutworkError as error:
         return _refuse(error, BROKER_AWAY if isinstance(error, BrokerUnavailable) else FAILED)
@@ -55,7 +57,7 @@ def main(report: int) -> int:
     reporter = Reporter(report, worker, options)
     _say_hello(worker)
     alone = options.drain and worker.app.settings.worker.processes == 1 and sys.stderr.isatty()
-    with progress_bar(worker) if alone else nullcontext():
+    with progress_bar(worker) if alone else nullcontext(), timetable:
         summary = worker.run()
     reporter.close()
     _say_goodbye(summary, drain=options.drain)
@@ -93,6 +95,7 @@ def _plan(app: Outwork, options: WorkerOptions) -> Plan:
     settings: WorkerSettings = app.settings.worker
     return Plan(
         queues=queue_limits(settings.queues),
+        weights=dict(settings.weights),
         concurrency=settings.concurrency,
         threads=settings.threads,
         children=settings.children,

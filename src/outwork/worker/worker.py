@@ -13,9 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import socket
-import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -28,7 +26,6 @@ from outwork.attempt import Attempt, begin
 from outwork.brokers.base import (
     Broker,
     Claim,
-    Claimed,
     Exchanged,
     Extended,
     Presence,
@@ -38,7 +35,7 @@ from outwork.brokers.base import (
 from outwork.durations import duration_text
 from outwork.errors import OutworkError, WorkerDied
 from outwork.ids import new_claim_id
-from outwork.job import DEFAULT_QUEUE, Answer, Cancelled, Dead, Done, Release, remember
+from outwork.job import DEFAULT_QUEUE, Answer, Cancelled, Dead, Done, Hold, Release, foreign, remember
 from outwork.worker.appetite import PREFETCH_PATIENCE, Appetite
 from outwork.worker.bell import Bell
 from outwork.worker.child import Hello
@@ -46,15 +43,23 @@ from outwork.worker.children import Children, default_children
 from outwork.worker.draining import left_to_drain
 from outwork.worker.keeper import Keeper, LifeLock, host_name
 from outwork.worker.limits import Limits
+from outwork.worker.listener import Listener
 from outwork.worker.logs import Journal
 from outwork.worker.outage import Outage
 from outwork.worker.plan import Plan, Summary
 from outwork.worker.runners import Loop, Threads
 from outwork.worker.slots import Ended, Runner, Slots
+from outwork.worker.steering import Steering
 
 logger = logging.getLogger("outwork.worker")
 
-LISTEN_SECONDS: Final = 30.0
+UNKNOWN: Final = (
+    "job %s is of a task that this worker does not know: given back for 30 s. Import its module here, or start a "
+    "worker that has it; after an hour it ends FAILED"
+)
+LISTEN_PAUSE: Final = 0.002
+"""Seconds that the listener leaves the interpreter to a task that has just started. A tiny one has ended by then, and
+the exchange that settles it looks for work, too."""
 GATHER_SECONDS: Final = 0.003
 SUSPECT_PAUSE: Final = 1.0
 DRAIN_LOOK: Final = 0.2
@@ -78,18 +83,22 @@ class Worker:
         self._limits = Limits(self._stop_attempt, self._give_up, self._in_hand)
         self._life = LifeLock(self.id)
         self._keeper = Keeper(self.broker, self._claims, self._presence, self._on_extended, self._on_tended)
+        self._listener = Listener(self.broker, self._heard)
         self._journal = Journal()
         self._hand: dict[str, Attempt] = {}
         self._apart: list[Attempt] = []
         self._unsettled: list[Ended] = []
         self._settling: list[Ended] = []
         self._buried = 0
-        self._appetite = Appetite(self.slots, plan.queues, tuple(plan.queues))
-        self._listened: tuple[str, ...] = ()
+        self._steering = Steering(self.broker, self.id, self._hand, self._cancel, self._pauses_changed)
+        self._appetite = Appetite(
+            self.slots, plan.queues, tuple(plan.queues), self._steering.queue_goes_on, plan.weights
+        )
         self._open_claim: str | None = None
         self._renewed_at = 0.0
         self._may_be_work = True
-        self._armed = threading.Event()
+        self._reconsider = False
+        self._listen_soon = False
         self._stopping = False
         self._told = False
         self._hurry = False
@@ -110,12 +119,13 @@ class Worker:
         """Work until `stop` (or, with `drain`, until nothing is left); blocks the calling thread."""
         self._appetite.queues = self._all_queues()
         self._keeper.start()
-        listener = threading.Thread(target=self._listen, name="outwork-listener", daemon=True)
-        listener.start()
+        self._steering.start()
+        self._listener.start()
         deadline: float | None = None
         left: int | None = None
         while left is None:
-            self.bell.wait(self._nap())
+            if not self.bell.wait(self._nap()) and self._listen_soon:
+                self._listen_on()
             self._gather_more()
             self.turns += 1
             if self._stopping and (deadline is None or (self._told and deadline == math.inf)):
@@ -129,7 +139,7 @@ class Worker:
                     left = left_to_drain(self.broker, self._appetite.queues)
                 except OutworkError as error:
                     self._outage.failed(error, len(self._unsettled))
-        return self._end(listener, left or 0)
+        return self._end(left or 0)
 
     @property
     def ended(self) -> int:
@@ -158,11 +168,11 @@ class Worker:
     def _busy(self) -> bool:
         return bool(self._hand or self._unsettled)
 
-    def _end(self, listener: threading.Thread, left: int) -> Summary:
+    def _end(self, left: int) -> Summary:
         """Give back what still runs, as the very last act, and leave."""
         self._closed = True
-        self._armed.set()
-        self.broker.interrupt()
+        self._listener.close()
+        self._steering.close()
         self._limits.close()
         for attempt in chain(self._loop.running(), self._children.running()):
             self._stop_attempt(attempt, Release())
@@ -176,7 +186,7 @@ class Worker:
             self.broker.leave(self.id)
         except OutworkError as error:
             logger.debug("leaving failed: %s", error)
-        listener.join(5.0)
+        self._listener.join()
         for runner in (self._threads, self._loop, self._children):
             runner.close()
         self._life.release()
@@ -225,6 +235,8 @@ class Worker:
             return 0.0
         if self.slots.backlog:
             return PREFETCH_PATIENCE
+        if self._listen_soon:
+            return LISTEN_PAUSE
         if self._stopping or self.plan.drain:
             return DRAIN_LOOK
         return None
@@ -241,6 +253,9 @@ class Worker:
     def _has_reason(self) -> bool:
         if self._outage.lasts and self._outage.pause():
             return False
+        if self._reconsider:
+            self._reconsider = False
+            self._give_back(self.slots.withdraw())
         if self._appetite.late():  # looked at first: where slots end all the time there is always another reason
             self._give_back(self.slots.withdraw())
         if self._open_claim or self._unsettled or self.slots.ended:
@@ -277,10 +292,12 @@ class Worker:
         ended = self.slots.take_ended()
         if ended:
             self._appetite.learn(ended)
+            self._steering.send_progress([one.attempt for one in ended if one.attempt and one.attempt.context.has_news])
         return self._unsettled + ended
 
     def _settled(self, pending: list[Ended], answers: list[Answer]) -> None:
         hand = self._hand
+        taken: list[Ended] = []
         for ended, answer in zip(pending, answers, strict=True):
             claimed, outcome, _, _ = ended
             attempt = hand.get(claimed.id)
@@ -295,7 +312,8 @@ class Worker:
                 self.given_back += 1
             elif isinstance(outcome, Dead):
                 self.failed += 1
-            self._journal.ended(ended)
+            taken.append(ended)
+        self._journal.ended(taken)
 
     def _take(self, answer: Exchanged, room: int, began: float) -> None:
         """Start or shelve the claimed jobs, and decide whether there may be more."""
@@ -303,12 +321,15 @@ class Worker:
         suspects: list[Attempt] = []
         for claimed in answer.claimed:
             begun = begin(claimed, self._tasks, self.id)
-            if isinstance(begun, Attempt):
+            if isinstance(begun, Attempt) and not self._steering.task_goes_on(begun.job.task):
+                self._unsettled.append(Ended(claimed, Hold()))
+            elif isinstance(begun, Attempt):
                 begun.claimed_at = began
-                (suspects if begun.suspect else attempts).append(begun)
+                (suspects if claimed.crashes and begun.suspect else attempts).append(begun)
             else:
                 self._unsettled.append(Ended(claimed, begun))
-                self._report_unknown(claimed, isinstance(begun, Release))
+                if isinstance(begun, Release) and claimed.misses == 0:
+                    logger.warning(UNKNOWN, claimed.id)
         if suspects:
             attempts += self._set_apart(suspects)
         for attempt in attempts:
@@ -319,7 +340,8 @@ class Worker:
             self.slots.add(attempts)
         if room:
             self._may_be_work = len(answer.claimed) >= room or answer.next_due == 0
-            if not self._may_be_work:
+            self._listen_soon = bool(attempts) and not self._may_be_work
+            if not (attempts or self._may_be_work):
                 self._listen_on()
 
     def _set_apart(self, suspects: list[Attempt]) -> list[Attempt]:
@@ -338,10 +360,10 @@ class Worker:
     def _listen_on(self) -> None:
         """Let the listener sleep until there is something that could be claimed. With no free slot, or with every queue
         at its limit, that is when an attempt ends; what is ready meanwhile would only wake it again and again."""
+        self._listen_soon = False
         listened = self._appetite.open_queues(list(self._hand.values()))
         if listened and self.slots.free > 0:
-            self._listened = listened
-            self._armed.set()
+            self._listener.arm(listened)
 
     # ---- giving back, and the queues --------------------------------------------------------------------------------
 
@@ -359,7 +381,7 @@ class Worker:
             return tuple(self.plan.queues)
         named = [task.options.queue_name for task in self._tasks.values()]
         try:
-            known = self.broker.queues()
+            known = [queue for queue in self.broker.queues() if not foreign(queue)]
         except OutworkError as error:
             logger.debug("the broker's queues are not known: %s", error)
             known = []
@@ -439,9 +461,14 @@ class Worker:
             for claim in claims:
                 if claim.job_id in extended.lost and claim not in settling:
                     self._lose(claim)
-        for job_id in extended.cancel:
+        self._cancel(extended.cancel)
+
+    def _cancel(self, ids: Iterable[str]) -> None:
+        """Stop these jobs: somebody wants them cancelled."""
+        for job_id in ids:
             attempt = self._hand.get(job_id)
-            if attempt is not None:
+            if attempt is not None and attempt.stop_reason is None:
+                attempt.context.cancelled = True
                 self._limits.stop(attempt, Cancelled())
 
     def _lose(self, claim: Claim) -> None:
@@ -457,29 +484,14 @@ class Worker:
         self._buried += tended.buried + tended.expired
         self._appetite.queues = self._all_queues()
 
-    # ---- the listener -----------------------------------------------------------------------------------------------
+    # ---- what others say --------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Sits in `wait` while the puller has found nothing, and wakes it."""
-        while True:
-            self._armed.wait()
-            self._armed.clear()
-            if self._closed:
-                return
-            try:
-                self.broker.wait(self._listened, LISTEN_SECONDS)
-            except Exception as error:  # noqa: BLE001 - the exchange that follows meets and reports it
-                logger.debug("listening failed: %s", error)
-                threading.Event().wait(random.random())
-            self._may_be_work = True
-            self.bell.ring()
+    def _heard(self) -> None:
+        """There may be work, says the listener."""
+        self._may_be_work = True
+        self.bell.ring()
 
-    # ---- reporting --------------------------------------------------------------------------------------------------
-
-    def _report_unknown(self, claimed: Claimed, given_back: bool) -> None:
-        if given_back and claimed.misses == 0:
-            logger.warning(
-                "job %s is of a task that this worker does not know: given back for 30 s. Import its module here, or "
-                "start a worker that has it; after an hour it ends FAILED",
-                claimed.id,
-            )
+    def _pauses_changed(self) -> None:
+        """A queue or a task was paused, or goes on: begin anew with what has not started."""
+        self._reconsider = True
+        self._heard()

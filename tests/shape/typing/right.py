@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import assert_type
 
-from outwork import Retry, TaskContext, TaskResult, task
+from outwork import GroupResult, MemberFailed, Retry, TaskContext, TaskResult, chain, group, task
 
 
 @task
@@ -29,6 +29,22 @@ async def use() -> None:
     assert_type(add.enqueue(1, 2), TaskResult[int])
     assert_type(await send.aenqueue("ada@example.com"), TaskResult[str])
     assert_type((await add.aenqueue(1, 2)).return_value, int)
+    assert_type(chain(add.bind(1), add.bind(y=2), send.bind()).enqueue(), TaskResult[str])
+    assert_type(await chain(send.bind("ada"), measure).aenqueue(), TaskResult[float])
+    assert_type(group(add.bind(n) for n in range(3)).enqueue().get(), list[int])
+    assert_type(group(chain(add.bind(n), add) for n in range(3)).then(total).enqueue(), TaskResult[float])
+    assert_type(chain(add.bind(1), group([add, add])).enqueue(), GroupResult[int])
+    add.using(on_success=[send.bind("ada"), total], on_failure=measure).enqueue(1)
+
+
+@task
+def measure(text: str) -> float:
+    return float(len(text))
+
+
+@task
+def total(numbers: list[int | MemberFailed]) -> float:
+    return float(len(numbers))
 
 
 @task(queue_name="low")

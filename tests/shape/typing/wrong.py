@@ -1,10 +1,10 @@
-"""Seven mistakes, each on a line that says so. right.py is the same without them."""
+"""Ten mistakes, each on a line that says so. right.py is the same without them."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from outwork import Retry, TaskContext, task
+from outwork import Retry, TaskContext, chain, task
 
 
 @task
@@ -24,6 +24,10 @@ async def use() -> None:
     send.enqueue(5)  # planted: wrong type behind the context argument
     add.using(priority=5, run_after=timedelta(minutes=5)).enqueue(1, "2")  # planted: wrong type after using
     await add.enqueue(1, 2)  # planted: awaiting a call that is not async
+    chain(add.bind("1"), send.bind())  # planted: wrong type in a step
+    send.bind().enqueue()  # planted: a call that lacks an argument by itself
+    text: str = chain(send.bind("ada"), add).enqueue().get()  # planted: what the last step returns is a number
+    print(text)
 
 
 @task(queue="low")  # planted: unknown option

@@ -21,6 +21,7 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from outwork.brokers.base import (
+    Accepted,
     Broker,
     Capabilities,
     Claim,
@@ -33,7 +34,7 @@ from outwork.brokers.base import (
     Tended,
 )
 from outwork.brokers.rabbitmq.diversion import Diversion, expiry
-from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop
+from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Refusal
 from outwork.brokers.rabbitmq.hand import Hand, Held
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Delivery, Line
@@ -46,9 +47,11 @@ from outwork.brokers.rabbitmq.renewal import Renewal
 from outwork.brokers.rabbitmq.talk import explained
 from outwork.brokers.rabbitmq.topology import LONGEST, PRIORITIES, Topology, level_of
 from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError, Unsupported
-from outwork.job import Again, Answer, Cancelled, Dead, Done, Job, Outcome, Release, Terms
+from outwork.job import Again, Answer, Cancelled, Dead, Done, Hold, Job, Outcome, Release, Terms
 
 logger = logging.getLogger("outwork.brokers.rabbitmq")
+
+INTERNAL_ERROR: Final = 541
 
 CAPABILITIES: Final = Capabilities(
     fenced=False,
@@ -58,6 +61,12 @@ CAPABILITIES: Final = Capabilities(
     presence=False,
     ordered=False,
     priority_levels=1,
+    unique=False,
+    gates=False,
+    composition=False,
+    periodic=False,
+    pause=False,
+    progress=False,
 )
 
 
@@ -114,9 +123,9 @@ class RabbitMQBroker(Broker):
 
     # ---- enqueue ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
         self._own()
-        answers: list[EnqueueError | None] = [None] * len(jobs)
+        answers: list[Accepted] = [None] * len(jobs)
         letters: list[Letter] = []
         places: list[int] = []
         now = self.now()
@@ -220,6 +229,8 @@ class RabbitMQBroker(Broker):
                 again.failures += counted
                 again.add_errors(errors)
                 return self._post.job(again, delay, self.now() + delay)
+            case Hold():
+                return self._post.job(message.copy(), 0.0, self.now())
             case Release(delay, missed):
                 back = message.copy()
                 back.misses += missed
@@ -256,10 +267,18 @@ class RabbitMQBroker(Broker):
         return self._link.intake()
 
     def _claim(self, claim_id: str, queues: Sequence[Share], limit: int, free: int) -> list[Claimed]:
+        names = [queue for queue, _ in queues]
         intake = self._ready()
-        found = self._pool.lines(intake, [queue for queue, _ in queues])
-        wanted = self._pool.wanted(intake, found, queues, limit, free)
-        self._serve(intake, wanted)
+        found = self._pool.lines(intake, names)
+        try:
+            self._serve(intake, self._pool.wanted(intake, found, queues, limit, free))
+        except BrokerUnavailable as error:
+            # RabbitMQ 3.10 may fail (541, noproc) at the first consumer of a quorum queue that was just declared.
+            if not (isinstance(error.__cause__, Refusal) and error.__cause__.code == INTERNAL_ERROR):
+                raise
+            intake = self._ready()
+            found = self._pool.lines(intake, names)
+            self._serve(intake, self._pool.wanted(intake, found, queues, limit, free))
         with self._changed:
             hold = partial(self._hand.hold, intake=intake, claim_id=claim_id)
             taken, gone = self._pool.take(found, queues, limit, free, self.now(), hold, self._expire)

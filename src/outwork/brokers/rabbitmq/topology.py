@@ -31,6 +31,7 @@ WORDS: Final = ("q", "solo", "suspect")
 TIERS: Final = len(WORDS)
 SUSPECT: Final = 2
 PRIORITIES: Final = 10
+HIGH: Final = 5
 PARKED: Final = ".parked."
 PARKED_SECONDS: Final = 1
 
@@ -50,7 +51,10 @@ class Route(NamedTuple):
 
 
 def level_of(priority: int, levels: int) -> int | None:
-    """One of -100..100 as RabbitMQ's 0..levels-1; None where there are none."""
+    """One of -100..100 as RabbitMQ's 0..levels-1; None where there are none. Two (quorum queues of 4.0 to 4.2) are
+    "normal" and "high", which begins above 4 and is served twice as often, not always first."""
+    if levels == 2:
+        return HIGH if priority > 0 else 0
     return None if levels == 1 else (priority + 100) * (levels - 1) // 200
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
 from typing import Any, Final, Self
 
 import msgspec
@@ -25,6 +24,7 @@ except ImportError as error:
     ) from error
 
 from outwork.brokers.base import (
+    Accepted,
     Broker,
     Capabilities,
     Claim,
@@ -42,15 +42,13 @@ from outwork.brokers.base import (
 )
 from outwork.brokers.redis import records
 from outwork.brokers.redis.connections import Argument
+from outwork.brokers.redis.flow import RedisFlow, in_chunks
 from outwork.brokers.redis.options import DEFAULT_TERMS, Options, read_options
+from outwork.brokers.redis.outbox import CHUNK, RedisOutbox
 from outwork.brokers.redis.server import Server
 from outwork.brokers.redis.waiting import Announcements, Doorbell
 from outwork.job import Answer, Job, Record, State, Terms
 
-CHUNK: Final = 1000
-"""Jobs in one script at most: some 5 ms in which the server does nothing else."""
-CHUNK_BYTES: Final = 32 * 1024 * 1024
-"""A server closes the connection of a client that sends more than 1 GB at once."""
 TEND_ROUNDS: Final = 10
 """Scripts in one tend at most, so that even 100,000 jobs a second are pruned as they come."""
 TEND_BATCH: Final = 500
@@ -72,7 +70,7 @@ class _Process:
         self.announcements = Announcements(self.server)
 
 
-class RedisBroker(Broker, Store):
+class RedisBroker(RedisFlow, RedisOutbox, Broker, Store):
     """A broker that is its own store, on one server, behind Sentinel, or on one node of a Cluster."""
 
     default_terms = DEFAULT_TERMS
@@ -93,18 +91,18 @@ class RedisBroker(Broker, Store):
 
     # ---- enqueue ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
-        answers: list[EnqueueError | None] = [None] * len(jobs)
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
+        if any(job.ties is not None for job in jobs):
+            return self._enqueue_bound(jobs)
+        answers: list[Accepted] = [None] * len(jobs)
         packed: list[tuple[str | bytes, ...]] = []
         for index, job in enumerate(jobs):
             try:
                 packed.append(records.enqueue_arguments(job))
             except EnqueueError as error:
                 answers[index] = error
-        server = self._server()
-        run = server.run_replicated if self._options.wait_replicas else server.run
-        for chunk in _chunks(packed):
-            run("enqueue", self.clock_offset, *chunk)
+        for chunk in in_chunks(packed):
+            self._run_durably("enqueue", *chunk)
         return answers
 
     # ---- exchange ---------------------------------------------------------------------------------------------------
@@ -121,25 +119,36 @@ class RedisBroker(Broker, Store):
         run = self._server().run
         terms = self.terms
         answers = b""
+        let_go = 0
         # A thousand outcomes and more, 32 MB of them, or a job named twice: several scripts, of which the last claims.
         packed = [records.settle_arguments(outcome) for outcome in outcomes]
         *early, last = _apart(packed) or [[]]
         rest = (terms.lease, terms.keep, terms.keep_failed)
         for chunk in early:
-            answers += run("exchange", self.clock_offset, claim_id, worker, 0, 0, *rest, 0, *chunk)[0]
+            settled, _, freed, *_ = run("exchange", self.clock_offset, claim_id, worker, 0, 0, *rest, 0, *chunk)
+            answers += settled
+            let_go += freed
         shares: list[Argument] = [part for share in queues for part in share]
-        settled, due, ids, bodies, history, errors = run(
+        settled, due, freed, *handed = run(
             "exchange", self.clock_offset, claim_id, worker, limit, free, *rest, len(queues), *shares, *last
         )
+        return Exchanged(
+            [ANSWERS[letter] for letter in answers + settled],
+            self._handed(claim_id, handed),
+            max(0.0, float(due)) if due else None,
+            let_go + freed > 0,
+        )
+
+    def _handed(self, claim_id: str, reply: Sequence[Any]) -> list[Claimed]:
+        """What `lua/handing.lua` says is claimed."""
+        ids, bodies, history, errors = reply
         claimed = [Claimed(job_id.decode(), claim_id, body) for job_id, body in zip(ids, bodies, strict=True)]
         for index, record, lines in zip(history[::2], history[1::2], errors, strict=True):
             failures, crashes, misses = records.counters(record)
             claimed[index] = claimed[index]._replace(
                 failures=failures, crashes=crashes, misses=misses, errors=records.decode_failures(lines)
             )
-        return Exchanged(
-            [ANSWERS[letter] for letter in answers + settled], claimed, max(0.0, float(due)) if due else None
-        )
+        return claimed
 
     # ---- leases and housekeeping ------------------------------------------------------------------------------------
 
@@ -203,12 +212,16 @@ class RedisBroker(Broker, Store):
         found: list[Record | None] = []
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
-            now, packed, *rest = self._run("get", *chunk)
+            now, bound, packed, *rest = self._look_up("get", *chunk)
             moment = float(now)
-            found += [
-                None if record is None else records.decode_record(job_id, record, body, errors, result, moment)
-                for job_id, record, body, errors, result in zip(chunk, packed, *rest, strict=True)
-            ]
+            known = {
+                place: records.decode_record(job_id, record, body, errors, result, moment)
+                for place, (job_id, record, body, errors, result) in enumerate(zip(chunk, packed, *rest, strict=True))
+                if record is not None
+            }
+            for place, ties, knot in zip(bound[::3], bound[1::3], bound[2::3], strict=True):
+                known[place] = records.bound(known[place], ties, knot)
+            found += map(known.get, range(len(chunk)))
         return found
 
     def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
@@ -218,7 +231,7 @@ class RedisBroker(Broker, Store):
         place: str | bytes = "+" if cursor is None else f"({cursor}"
         ids: list[str] = []
         while place and len(ids) <= limit:
-            place, more = self._run("find", place, limit + 1 - len(ids), LOOK_AT, *wanted)
+            place, more = self._look_up("find", place, limit + 1 - len(ids), LOOK_AT, *wanted)
             ids += [job_id.decode() for job_id in more]
         kept = [record for record in self.get(ids[:limit]) if record is not None]  # one may have gone since
         return Page(kept, ids[limit - 1] if len(ids) > limit else None)
@@ -229,9 +242,9 @@ class RedisBroker(Broker, Store):
         return Page(fitting[:limit], fitting[limit - 1].id if len(fitting) > limit else None)
 
     def counts(self) -> list[Count]:
-        more, reply = self._run("counts", CHUNK)
+        more, reply = self._look_up("counts", CHUNK)
         while more:
-            more, reply = self._run("counts", CHUNK)
+            more, reply = self._look_up("counts", CHUNK)
         tally: Counter[tuple[str, str, State]] = Counter()
         for name, number in zip(reply[::2], reply[1::2], strict=True):
             queue, _, task = name[1:].decode().partition("\0")
@@ -283,10 +296,24 @@ class RedisBroker(Broker, Store):
     def _server(self) -> Server:
         if self._closed:
             raise BrokerUnavailable(f"{self.url} was closed in this process")
-        return self._here().server
+        server = self._here().server
+        self._keep(server)
+        return server
 
     def _run(self, name: str, *arguments: Argument) -> Any:
         return self._server().run(name, self.clock_offset, *arguments)
+
+    def _look_up(self, name: str, *arguments: Argument) -> Any:
+        """As `_run`, after what is held until now was let go."""
+        while (reply := self._run(name, *arguments)) == b"attend":
+            self._run("attend")
+        return reply
+
+    def _run_durably(self, name: str, *arguments: Argument) -> Any:
+        """As `_run`; where the URL asks for it, replicas have it afterwards, too."""
+        server = self._server()
+        run = server.run_replicated if self._options.wait_replicas else server.run
+        return run(name, self.clock_offset, *arguments)
 
     def _steer(self, verb: str, ids: Sequence[str]) -> list[State | None]:
         states: list[State | None] = []
@@ -317,26 +344,8 @@ class RedisBroker(Broker, Store):
 def _apart(packed: Sequence[tuple[str | bytes, ...]]) -> list[list[str | bytes]]:
     """The settlements in chunks none of which names a job twice: the script looks at each record once."""
     if len({arguments[0] for arguments in packed}) == len(packed):
-        return _chunks(packed)
+        return in_chunks(packed)
     return [list(arguments) for arguments in packed]
-
-
-def _chunks(packed: Sequence[tuple[str | bytes, ...]]) -> list[list[str | bytes]]:
-    """The arguments of all, flat, in as many chunks as the server should take at once."""
-    flat = list(chain.from_iterable(packed))
-    if len(packed) <= CHUNK and sum(map(len, flat)) <= CHUNK_BYTES:
-        return [flat] if flat else []
-    chunks: list[list[str | bytes]] = []
-    number = size = 0
-    for arguments in packed:
-        weight = sum(map(len, arguments))
-        if not chunks or number >= CHUNK or size + weight > CHUNK_BYTES:
-            chunks.append([])
-            number = size = 0
-        chunks[-1] += arguments
-        number += 1
-        size += weight
-    return chunks
 
 
 def _filter(which: Filter) -> tuple[str, str, str, str]:

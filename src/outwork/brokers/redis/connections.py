@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from socket import socket
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 import redis
@@ -65,6 +66,12 @@ class Wire:
     def pending(self) -> bool:
         """Whether a reply has begun to arrive."""
         return self._link.can_read(0)
+
+    @property
+    def socket(self) -> socket:
+        """For who reads and writes it by himself, on an event loop."""
+        found: socket = self._link._sock
+        return found
 
     def fileno(self) -> int:
         handle: int = self._link._sock.fileno()

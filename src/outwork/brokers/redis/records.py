@@ -7,12 +7,30 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+import msgspec
+from msgspec.structs import replace
+
 from outwork import codec
-from outwork.brokers.base import Settlement
+from outwork.brokers.base import Settlement, Ticket
 from outwork.errors import EnqueueError, InvalidOption, NotSerializable
-from outwork.job import PRIORITY_MAX, PRIORITY_MIN, Again, Cancelled, Dead, Done, Failure, Job, Record, State
+from outwork.job import (
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    Again,
+    Cancelled,
+    Dead,
+    Done,
+    Failure,
+    Hold,
+    Job,
+    Record,
+    Release,
+    State,
+)
+from outwork.ties import Ties
 
 STATES: Final = {
+    b"H": State.HELD,
     b"S": State.SCHEDULED,
     b"R": State.READY,
     b"X": State.RUNNING,
@@ -21,7 +39,7 @@ STATES: Final = {
     b"C": State.CANCELLED,
 }
 LETTERS: Final = {state: letter.decode() for letter, state in STATES.items()}
-AT_MOST_ONCE, ASKED, EXPIRES, BODY_APART, RESULT_APART = 1, 4, 8, 16, 32
+AT_MOST_ONCE, CRASHED, ASKED, EXPIRES, BODY_APART, RESULT_APART, TIED = 1, 2, 4, 8, 16, 32, 128
 
 INLINE: Final = 1024
 """Bytes of a body or result up to which it is a part of the record."""
@@ -32,6 +50,8 @@ _head = Struct(">BHBI")
 _timing = Struct(">Bddd")
 _counters = Struct(">III")
 _moment = Struct(">d")
+_encode_ties = msgspec.msgpack.Encoder().encode
+_decode_ties = msgspec.msgpack.Decoder(Ties).decode
 
 NAMES_LIMIT: Final = 65_535
 RESULT_LIMIT: Final = 256 * 1024 * 1024
@@ -47,6 +67,7 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
         body = codec.encode_job(job)
         expires, apart = job.expires is not None, len(body) > INLINE
         flags = AT_MOST_ONCE * job.at_most_once + EXPIRES * expires + BODY_APART * apart
+        flags += TIED * (job.ties is not None)
         head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags)
     except EnqueueError:
         raise
@@ -56,6 +77,14 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
         return job.id, head, b"", body
     given = (job.due is not None) + 2 * (job.delay is not None) + 4 * (job.expires is not None)
     return job.id, head, _timing.pack(given, job.due or 0.0, job.delay or 0.0, job.expires or 0.0), body
+
+
+def bound_arguments(job: Job) -> tuple[str | bytes, ...]:
+    """What `binding.lua` takes for a job: the same, and what TIES holds of it. Raises EnqueueError."""
+    arguments = enqueue_arguments(job)
+    if job.ties is None:
+        return *arguments, b""
+    return *arguments, (b"G" if job.ties.gates else b"-") + _encode_ties(job.ties)
 
 
 @lru_cache(1024)
@@ -86,10 +115,12 @@ def settle_arguments(settlement: Settlement) -> tuple[str | bytes, ...]:
             return job_id, f"F{claim_id}\0{'' if keep is None else keep}", encode_failures(failures)
         case Again(delay, failures, counted):
             return job_id, f"{'A' if counted else 'N'}{claim_id}\0{delay}", encode_failures(failures)
-        case Cancelled():
-            return job_id, f"C{claim_id}\0", b""
-        case _:
-            return job_id, f"{'M' if outcome.missed else 'R'}{claim_id}\0{outcome.delay}", b""
+        case Cancelled(failures):
+            return job_id, f"C{claim_id}\0", encode_failures(failures)
+        case Hold():
+            return job_id, f"H{claim_id}\0", b""
+        case Release(delay, missed):
+            return job_id, f"{'M' if missed else 'R'}{claim_id}\0{delay}", b""
 
 
 def encode_failures(failures: Sequence[Failure]) -> bytes:
@@ -132,6 +163,24 @@ def counters(record: bytes) -> tuple[int, int, int]:
     """Failures, crashes and misses."""
     failures, crashes, misses = _counters.unpack_from(record, 31)
     return failures, crashes, misses
+
+
+def ticket(job_id: str, packed: bytes, gated: bytes, now: float) -> tuple[tuple[int, float, str], Ticket]:
+    """The message for a waiting job, after its place among the others; `packed` is its record up to the body, `gated`
+    is empty if it has no gates."""
+    _, _, _, flags, _, _, place, due, *_ = _front.unpack_from(packed)
+    queue = packed[_front.size :].partition(b"\0")[0].decode()
+    solo = bool(flags & (AT_MOST_ONCE | CRASHED) or gated)
+    return (place, due, job_id), Ticket(job_id, queue, 100 - place, max(0.0, due - now), solo)
+
+
+def bound(record: Record, ties: bytes | None, knot: bytes | None) -> Record:
+    """The record with its ties, as TIES holds them, and what it is held by."""
+    return replace(
+        record,
+        ties=None if ties is None else _decode_ties(ties[1:]),
+        knot=None if knot is None else knot.decode(),
+    )
 
 
 def decode_record(

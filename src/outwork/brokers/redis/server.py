@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from outwork.brokers.redis.connections import Argument, Command, Connections, Wire
 from outwork.brokers.redis.faults import PASSING, Fault, explain
 from outwork.brokers.redis.options import Options
-from outwork.brokers.redis.scripts import KEYS, script
+from outwork.brokers.redis.scripts import KEYS, ORDERED, script
 
 logger = logging.getLogger("outwork")
 
@@ -204,9 +204,8 @@ class Server:
             )
 
     def _check_types(self, wire: Wire) -> None:
-        expected = {"ready", "later", "claims", "expiry", "ended", "ids", "alive"}
         for key, kind in zip(KEYS, self._evaluate(wire, "types", (0,)), strict=True):
-            wanted = b"zset" if key in expected else b"hash"
+            wanted = b"zset" if key in ORDERED else b"hash"
             if kind not in (b"none", wanted):
                 raise Fault(
                     "WRONGTYPE",

@@ -8,62 +8,58 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeVar
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from outwork import codec
 from outwork import job as moves
+from outwork.brokers import ledger
 from outwork.brokers.base import (
+    Accepted,
     Broker,
     Claim,
-    Claimed,
-    Count,
     Exchanged,
     Extended,
-    Filter,
-    Page,
+    Orders,
     Presence,
     Settlement,
     Share,
-    Store,
     Tended,
 )
+from outwork.brokers.ledger import Change
 from outwork.brokers.sql import foreign
+from outwork.brokers.sql.claiming import Claiming
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell, Change, Database, Interrupted, Look, Transaction
+from outwork.brokers.sql.dialect import Bell, Database, Interrupted, Transaction
 from outwork.brokers.sql.migrate import Step, todo
-from outwork.brokers.sql.outcomes import writable
-from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, NotSerializable, PayloadTooLarge
-from outwork.job import Answer, Done, Job, Moment, Record, State, Terms
-
-T = TypeVar("T")
+from outwork.brokers.sql.settling import Contested, Settling
+from outwork.brokers.sql.steering import SQLSteering
+from outwork.errors import BrokerFull, BrokerUnavailable, NotSerializable, PayloadTooLarge
+from outwork.job import Answer, Done, Job, State, Terms
 
 BATCH: Final = 500
 """How many jobs one tend rescues, expires or promotes at most: a write lock held for some 10 ms."""
 PRUNE_BATCH: Final = 1000
 EXCHANGES_REMEMBERED: Final = 64
+BOUND_REMEMBERED: Final = 100_000
 
 
-class _Contested(Exception):
-    """The quick way found a claim that does not hold its job: start again, one by one."""
-
-
-class SQLBroker(Broker, Store):
+class SQLBroker(SQLSteering, Broker):
     """A broker that is its own store, on any database that has a dialect."""
 
     def __init__(self, database: Database, url: str, terms: Terms) -> None:
-        self.url = url
-        self.terms = terms
-        self._database = database
+        super().__init__(database, url, terms)
         self._exchanges: deque[str] = deque(maxlen=EXCHANGES_REMEMBERED)
         self._bells: dict[tuple[int, Role], Bell] = {}
-        self._closed = False
+        self._bound: dict[str, None] = {}
+        """Bound jobs that were handed out here: which way to settle them, if that can be known."""
+        self._bound_ahead = False
 
     # ---- enqueue ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
-        answers: list[EnqueueError | None] = [None] * len(jobs)
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
+        answers: list[Accepted] = [None] * len(jobs)
         accepted: list[tuple[Job, bytes]] = []
         for index, job in enumerate(jobs):
             try:
@@ -80,8 +76,15 @@ class SQLBroker(Broker, Store):
         if accepted:
             self._database.reserve(sum(len(body) for _, body in accepted))
             self._refuse_if_closed()
-            self._database.accept(accepted)
+            answered = iter(self._accept(accepted))
+            answers = [next(answered) if answer is None else answer for answer in answers]
         return answers
+
+    def _accept(self, jobs: Sequence[tuple[Job, bytes]]) -> Sequence[Accepted]:
+        if not any(job.ties is not None for job, _ in jobs):
+            self._database.accept(jobs)
+            return [None] * len(jobs)
+        return self._write(Role.ACCEPT, lambda tx: ledger.enqueue(tx, jobs))
 
     def enqueue_on(self, connection: object, jobs: Sequence[Job]) -> None:
         """Write jobs by a connection of the caller's, in its transaction, all or none."""
@@ -127,6 +130,8 @@ class SQLBroker(Broker, Store):
     ) -> Exchanged | None:
         """The exchange of one round trip, where all went well and the database can do it."""
         largest = self._database.largest
+        if self._bound_ahead or any(one.job_id in self._bound for one in outcomes):
+            return None
         if any(type(one.outcome) is not Done or len(one.outcome.result) > largest for one in outcomes):
             return None
         if len({one.job_id for one in outcomes}) != len(outcomes):
@@ -157,104 +162,54 @@ class SQLBroker(Broker, Store):
         names = [queue for queue, _ in queues]
         careful = False
 
-        def work(tx: Transaction) -> Exchanged:
-            answers = (self._settle_carefully if careful else self._settle)(tx, outcomes)
+        def work(tx: Transaction) -> tuple[Exchanged, Claiming, bool]:
+            settling = Settling(tx, self.terms, self._database.largest, self._bound)
+            answers = (settling.settle_carefully if careful else settling.settle)(outcomes)
+            let_go = settling.let_go
             looks = tx.look(names)
-            if any(look.due_in is not None and look.due_in <= 0 for look in looks):
+            if any(look.wake_in is not None and look.wake_in <= 0 for look in looks):
+                let_go += ledger.attend(tx)
                 tx.promote(names, BATCH)
                 looks = tx.look(names)
-            claimed = tx.held(claim_id) if repeated else []
+            claimed = tx.claimed_by(claim_id) if repeated else []
+            claiming = Claiming(tx, self.terms, claim_id, worker)
             if not claimed and limit > 0:
-                claimed = self._claim(tx, claim_id, queues, looks, limit, free, worker)
-            due = [look.due_in for look in looks if look.due_in is not None]
-            return Exchanged(answers, claimed, max(0.0, min(due)) if due else None)
+                claimed = claiming.claim(queues, looks, limit, free)
+            wake = [0.0] if claiming.more else [look.wake_in for look in looks if look.wake_in is not None]
+            answer = Exchanged(answers, claimed, max(0.0, min(wake)) if wake else None, let_go > 0)
+            return answer, claiming, any(look.bound for look in looks)
 
         try:
-            return self._write(Role.WORK, work)
-        except _Contested:
-            careful = True
-            return self._write(Role.WORK, work)
+            try:
+                answer, claiming, self._bound_ahead = self._write(Role.WORK, work)
+            except Contested:
+                careful = True
+                answer, claiming, self._bound_ahead = self._write(Role.WORK, work)
         except BrokerFull:
             if not outcomes:
                 raise
             return Exchanged(self._settle_apart(outcomes), [], None)
+        self._remember_bound(claiming.bound, outcomes)
+        return answer
 
-    def _settle(self, tx: Transaction, outcomes: Sequence[Settlement]) -> list[Answer]:
-        """Settle the successful ones by their claim, a statement or two for each, and the others one by one."""
-        if len({settlement.job_id for settlement in outcomes}) != len(outcomes):
-            raise _Contested
-        groups: dict[tuple[str, float | None], dict[str, bytes]] = {}
-        rest: list[Settlement] = []
-        for settlement in outcomes:
-            job_id, claim_id, outcome = settlement
-            if type(outcome) is Done:
-                groups.setdefault((claim_id, outcome.keep), {})[job_id] = outcome.result
-            else:
-                rest.append(settlement)
-        for (claim_id, keep), results in groups.items():
-            lasting = max(self.terms.keep if keep is None else keep, moves.TOMBSTONE_SECONDS)
-            try:
-                done = tx.succeed(claim_id, results, tx.now.wall + lasting)
-            except ValueError as error:
-                raise _Contested from error
-            if done != len(results):
-                raise _Contested
-        if not rest:
-            return [Answer.DONE] * len(outcomes)
-        if len(rest) == len(outcomes):
-            return self._settle_carefully(tx, rest)
-        answers = iter(self._settle_carefully(tx, rest))
-        return [Answer.DONE if type(one.outcome) is Done else next(answers) for one in outcomes]
-
-    def _settle_carefully(self, tx: Transaction, outcomes: Sequence[Settlement]) -> list[Answer]:
-        """Settle in order, by the machine; a job may be there twice."""
-        before = tx.load(dict.fromkeys(job_id for job_id, _, _ in outcomes))
-        after = dict(before)
-        answers: list[Answer] = []
-        for job_id, claim_id, outcome in outcomes:
-            record = after.get(job_id)
-            if record is None:
-                answers.append(Answer.STALE)
-                continue
-            after[job_id], answer = moves.settle(
-                record, claim_id, writable(outcome, record, tx.now, self._database.largest), tx.now, self.terms
-            )
-            answers.append(answer)
-        tx.move([Change(record, after[job_id]) for job_id, record in before.items() if after[job_id] is not record])
-        return answers
+    def _remember_bound(self, taken: Iterable[str], outcomes: Sequence[Settlement] = ()) -> None:
+        for one in outcomes:
+            self._bound.pop(one.job_id, None)
+        self._bound.update(dict.fromkeys(taken))
+        while len(self._bound) > BOUND_REMEMBERED:  # leases that were lost
+            del self._bound[next(iter(self._bound))]
 
     def _settle_apart(self, outcomes: Sequence[Settlement]) -> list[Answer]:
         """Settle each in a transaction of its own: when the disk is full, a small one may still fit."""
         self._database.relieve()
         answers: list[Answer] = []
         for settlement in outcomes:
-            answers += self._write(Role.WORK, lambda tx, one=settlement: self._settle_carefully(tx, [one]))  # type: ignore[misc]
-        return answers
 
-    def _claim(
-        self,
-        tx: Transaction,
-        claim_id: str,
-        queues: Sequence[Share],
-        looks: Sequence[Look],
-        limit: int,
-        free: int,
-        worker: str,
-    ) -> list[Claimed]:
-        by_queue = {look.queue: look for look in looks}
-        until = tx.now.steady + self.terms.lease
-        claimed: list[Claimed] = []
-        for queue, share in queues:
-            look, most = by_queue[queue], min(share, limit - len(claimed))
-            if most <= 0:
-                continue
-            if look.solo and free > 0:
-                mixed = tx.mix(queue, most, free)
-                free -= sum(solo for _, solo in mixed)
-                claimed += tx.take_these([job_id for job_id, _ in mixed], claim_id, worker, until)
-            elif look.common:
-                claimed += tx.take(queue, most, claim_id, worker, until)
-        return claimed
+            def work(tx: Transaction, one: Settlement = settlement) -> list[Answer]:
+                return Settling(tx, self.terms, self._database.largest, ()).settle_carefully([one])
+
+            answers += self._write(Role.WORK, work)
+        return answers
 
     # ---- leases and housekeeping ------------------------------------------------------------------------------------
 
@@ -279,6 +234,12 @@ class SQLBroker(Broker, Store):
 
         return self._write(Role.KEEP, work) if claims else Extended(frozenset(), frozenset())
 
+    def orders(self, worker: str) -> Orders:
+        def look(tx: Transaction) -> Orders:
+            return Orders(frozenset(tx.named(ledger.PAUSE)), frozenset(tx.stopping(worker)))
+
+        return self._read(look, Role.KEEP)
+
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
         def work(tx: Transaction) -> Tended:
             if presence is not None:
@@ -286,19 +247,21 @@ class SQLBroker(Broker, Store):
             if dead:
                 tx.forget_workers(dead)
             tx.forget_silent()
+            let_go = ledger.attend(tx)
             promoted = tx.promote(tx.queues(), BATCH)
             ids = tx.lost(rescue, dead, BATCH) if rescue or dead else []
             lost = [Change(r, moves.rescue(r, tx.now, self.terms)) for r in tx.load(ids).values()]
-            tx.move(lost)
+            tx.carry_out(lost)
             late = [Change(r, moves.expire(r, tx.now, self.terms)) for r in tx.load(tx.expired(BATCH)).values()]
-            tx.move(late)
+            tx.carry_out(late)
             pruned = tx.forget_ended(PRUNE_BATCH)
+            tx.forget_cells(PRUNE_BATCH)
             return Tended(
                 rescued=len(lost),
                 buried=sum(change.after.state is State.FAILED for change in lost),
                 expired=len(late),
                 pruned=pruned,
-                more=max(len(lost), len(late), promoted) >= BATCH or pruned >= PRUNE_BATCH,
+                more=max(len(lost), len(late), promoted, let_go) >= BATCH or pruned >= PRUNE_BATCH,
             )
 
         return self._write(Role.KEEP, work)
@@ -333,8 +296,8 @@ class SQLBroker(Broker, Store):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            due = [look.due_in for look in looks if look.due_in is not None]
-            if bell.wait(min([left, *due]), queues):
+            wake = [look.wake_in for look in looks if look.wake_in is not None]
+            if bell.wait(min([left, *wake]), queues):
                 return True
         return False
 
@@ -372,65 +335,10 @@ class SQLBroker(Broker, Store):
     def queues(self) -> list[str]:
         return sorted(self._read(lambda tx: tx.queues()))
 
-    def get(self, ids: Sequence[str]) -> list[Record | None]:
-        found = self._read(lambda tx: tx.load(dict.fromkeys(ids)))
-        return [found.get(job_id) for job_id in ids]
-
-    def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
-        records = self._read(lambda tx: tx.find(which, limit + 1, cursor))
-        return Page(records[:limit], records[limit - 1].id if len(records) > limit else None)
-
-    def counts(self) -> list[Count]:
-        tally: Counter[tuple[str, str, State]] = Counter()
-        for queue, task, state, jobs in self._read(lambda tx: tx.counts()):
-            tally[queue, task, state] += jobs
-        return [Count(queue, task, state, jobs) for (queue, task, state), jobs in sorted(tally.items()) if jobs]
-
-    def cancel(self, ids: Sequence[str]) -> list[State | None]:
-        return self._steer(ids, lambda record, now: moves.cancel(record, now, self.terms))
-
-    def retry(self, ids: Sequence[str]) -> list[State | None]:
-        return self._steer(ids, lambda record, now: moves.retry(record, now) or record)
-
-    def _steer(self, ids: Sequence[str], move: Callable[[Record, Moment], Record]) -> list[State | None]:
-        def work(tx: Transaction) -> list[State | None]:
-            before = tx.load(dict.fromkeys(ids))
-            after = {job_id: move(record, tx.now) for job_id, record in before.items()}
-            tx.move([Change(record, after[job_id]) for job_id, record in before.items() if after[job_id] is not record])
-            return [after[job_id].state if job_id in after else None for job_id in ids]
-
-        return self._write(Role.ACCEPT, work)
-
-    def delete(self, ids: Sequence[str]) -> list[State | None]:
-        def work(tx: Transaction) -> list[State | None]:
-            found = tx.load(dict.fromkeys(ids))
-            tx.delete([record.id for record in found.values() if record.state is not State.RUNNING])
-            states: list[State | None] = []
-            for job_id in ids:
-                record = found.get(job_id)
-                states.append(record.state if record else None)
-                if record and record.state is not State.RUNNING:
-                    del found[job_id]  # named twice: the second time it is not there any more
-            return states
-
-        return self._write(Role.ACCEPT, work)
-
-    def prune(
-        self, which: Filter, *, older_than: float, failed_older_than: float, limit: int = 1000, dry_run: bool = False
-    ) -> int:
-        wall = self.now()
-        ended_by, failed_by = wall - older_than, wall - failed_older_than
-        if dry_run:
-            return len(self._read(lambda tx: tx.old(which, ended_by, failed_by, None)))
-        # Looked for outside the write lock, which nobody should hold for the length of a search.
-        old = self._read(lambda tx: tx.old(which, ended_by, failed_by, limit))
-
-        def work(tx: Transaction) -> int:
-            still = [record.id for record in tx.load(old).values() if record.state.finished]
-            tx.delete(still)
-            return len(still)
-
-        return self._write(Role.ACCEPT, work) if old else 0
+    def _bell(self, role: Role) -> Bell:
+        key = os.getpid(), role  # a child of a fork must not read its parent's events
+        bell = self._bells.get(key)
+        return bell or self._bells.setdefault(key, self._database.bell(role))
 
     # ---- the schema -------------------------------------------------------------------------------------------------
 
@@ -440,11 +348,11 @@ class SQLBroker(Broker, Store):
 
     def pending(self) -> list[str]:
         """The names of the steps that `migrate` would take. Changes nothing."""
-        return [_title(step) for step in todo(self._database.steps(), self._database.version(), self.url)]
+        return [_title(step) for step in todo(self._database.steps(), self._database.standing(), self.url)]
 
     def sql(self) -> str:
         """The text of the steps that `migrate` would take, for those who run DDL themselves."""
-        missing = todo(self._database.steps(), self._database.version(), self.url)
+        missing = todo(self._database.steps(), self._database.standing(), self.url)
         return "\n".join(f"-- {_title(step)}\n{step.sql}" for step in missing)
 
     def identity(self) -> str:
@@ -458,25 +366,6 @@ class SQLBroker(Broker, Store):
                 bell.close()
         self._bells.clear()
         self._database.close()
-
-    # ---- within -----------------------------------------------------------------------------------------------------
-
-    def _write(self, role: Role, work: Callable[[Transaction], T]) -> T:
-        self._refuse_if_closed()
-        return self._database.write(role, work)
-
-    def _read(self, work: Callable[[Transaction], T], role: Role = Role.READ) -> T:
-        self._refuse_if_closed()
-        return self._database.read(role, work)
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise BrokerUnavailable(f"{self.url} was closed in this process")
-
-    def _bell(self, role: Role) -> Bell:
-        key = os.getpid(), role  # a child of a fork must not read its parent's events
-        bell = self._bells.get(key)
-        return bell or self._bells.setdefault(key, self._database.bell(role))
 
 
 def _title(step: Step) -> str:

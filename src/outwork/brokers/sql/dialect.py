@@ -1,7 +1,8 @@
 """What the SQL broker asks of a database. The verbs (`broker.py`) are written once in these terms; a dialect says them
 in its own SQL, each with as few statements as it can.
 
-A job is a row of what was asked for, and a row in exactly one place: ready, scheduled, running or ended.
+A job is a row of what was asked for, and a row in exactly one place: ready, scheduled, running, ended, or, while it is
+bound to others (`ledger.concerns`), bound.
 """
 
 from __future__ import annotations
@@ -10,11 +11,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
-from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence, Settlement, Share
+from outwork.brokers.base import (
+    SENDABLE,
+    Claim,
+    Claimed,
+    Count,
+    Filter,
+    Pace,
+    Presence,
+    Report,
+    Settlement,
+    Share,
+    Ticket,
+)
+from outwork.brokers.ledger import Cell, Change, concerns, follow
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.migrate import Step
+from outwork.brokers.sql.migrate import Standing, Step
 from outwork.errors import BrokerUnavailable, Unsupported
-from outwork.job import Job, Moment, Record
+from outwork.job import Job, Moment, Record, State
 
 T = TypeVar("T")
 
@@ -31,22 +45,41 @@ class Statement(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What there is to do in a queue: jobs that anybody may take, solo jobs, and in how many seconds the next scheduled
-    one is due (None: none is)."""
+    """What there is to do in a queue: free jobs that anybody may take, free solo ones, and in how many seconds the next
+    scheduled one is due (None: none is); whether bound jobs are ready; and in how many seconds a cell of the books is
+    to be looked at, whatever its queue."""
 
     queue: str
     common: bool
     solo: bool
     due_in: float | None
+    bound: bool
+    attend_in: float | None
+
+    @property
+    def wake_in(self) -> float | None:
+        """In how many seconds there may be more to do."""
+        moments = [moment for moment in (self.due_in, self.attend_in) if moment is not None]
+        return min(moments) if moments else None
 
     @property
     def work(self) -> bool:
-        return self.common or self.solo or (self.due_in is not None and self.due_in <= 0)
+        return self.common or self.solo or self.bound or (self.wake_in is not None and self.wake_in <= 0)
+
+
+class Head(NamedTuple):
+    """A job at the front of a line; smaller ones come first. `rank` is the negative priority."""
+
+    rank: int
+    due: float
+    id: str
+    solo: bool
+    bound: bool
 
 
 class Swap(NamedTuple):
     """What one round trip did: which of the successes it settled (None: all), what it claimed, and in how many seconds
-    the next scheduled job is due. `care`: it claimed nothing, because not all was settled, or because solo or due jobs
+    there may be more to do. `care`: it claimed nothing, because not all was settled, or because solo, bound or due jobs
     are in the line: the verbs that look closer have to do it."""
 
     settled: Collection[str] | None
@@ -55,17 +88,12 @@ class Swap(NamedTuple):
     care: bool
 
 
-class Change(NamedTuple):
-    """A move of one job, to be written down."""
-
-    before: Record
-    after: Record
-
-
 class Transaction(ABC):
-    """Everything that happens inside one transaction. `now` is its one reading of the clock."""
+    """Everything that happens inside one transaction. `now` is its one reading of the clock; `pace` that of the outbox
+    which this database keeps (None: it keeps none). It is the `Shelf` on which the books are kept."""
 
     now: Moment
+    pace: Pace | None = None
 
     # ---- hot: a whole batch in a statement or two -------------------------------------------------------------------
 
@@ -77,6 +105,14 @@ class Transaction(ABC):
         """
 
     @abstractmethod
+    def running_bound(self, claim_id: str, ids: Collection[str]) -> list[Record]:
+        """Those of these bound jobs that run under this claim: no more of their records than what binds them."""
+
+    @abstractmethod
+    def succeed_bound(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> None:
+        """Settle bound jobs that were just seen to run under this claim as SUCCESSFUL, `results` by job id."""
+
+    @abstractmethod
     def look(self, queues: Collection[str]) -> list[Look]: ...
 
     @abstractmethod
@@ -85,18 +121,23 @@ class Transaction(ABC):
 
     @abstractmethod
     def take(self, queue: str, most: int, claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
-        """Claim the next `most` jobs that are not solo, in their order."""
+        """Claim the next `most` free jobs that are not solo, in their order."""
 
     @abstractmethod
-    def mix(self, queue: str, most: int, free: int) -> list[tuple[str, bool]]:
-        """The next `most` jobs in their order, at most `free` solo ones among them: ids, and which are solo."""
+    def heads(self, queue: str, most: int, solos: int, *, bound: bool) -> list[Head]:
+        """Those at the front of each line, in the order of all: up to `most` that are not solo and up to `solos` that
+        are, of the free jobs and, if `bound`, as many of the bound ones."""
 
     @abstractmethod
     def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
-        """Claim these ready jobs, in this order."""
+        """Claim these free ready jobs, in this order."""
 
     @abstractmethod
-    def held(self, claim_id: str) -> list[Claimed]:
+    def take_bound(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
+        """Claim these bound ready jobs, in this order."""
+
+    @abstractmethod
+    def claimed_by(self, claim_id: str) -> list[Claimed]:
         """The running jobs of this claim."""
 
     @abstractmethod
@@ -112,8 +153,43 @@ class Transaction(ABC):
     @abstractmethod
     def load(self, ids: Iterable[str]) -> dict[str, Record]: ...
 
+    def move(self, changes: Sequence[Change]) -> None:
+        """Write down these moves, and in the outbox who begins to wait and who waits no more."""
+        if not changes:
+            return
+        self._move(changes)
+        if self.pace is not None:
+            self._note(changes, self.pace)
+
     @abstractmethod
-    def move(self, changes: Sequence[Change]) -> None: ...
+    def _move(self, changes: Sequence[Change]) -> None: ...
+
+    def carry_out(self, changes: Sequence[Change]) -> int:
+        """Write down these moves and all that follows from them; how many other jobs were let go."""
+        self.move(changes)
+        bound = [change for change in changes if concerns(change.before) or concerns(change.after)]
+        return follow(self, bound) if bound else 0
+
+    def _note(self, changes: Sequence[Change], pace: Pace) -> None:
+        gone = [b.id for b, after in changes if b.state in SENDABLE and after.state not in SENDABLE]
+        if gone:
+            self.unmark(gone)
+        begin = [(b, after) for b, after in changes if after.state in SENDABLE and b.state not in SENDABLE]
+        if begin:
+            self.mark(
+                [
+                    (after.id, pace.send_at(self.now.wall, after.due, grace=not _nobody_sends(before, after)))
+                    for before, after in begin
+                ]
+            )
+
+    @abstractmethod
+    def insert(self, records: Sequence[Record]) -> None:
+        """Add jobs whose ids are not known, each in its place."""
+
+    @abstractmethod
+    def rewrite(self, changes: Sequence[Change]) -> None:
+        """Write down waiting jobs whose body, priority, times or ties have changed, or running ones whose ties have."""
 
     @abstractmethod
     def delete(self, ids: Collection[str]) -> None:
@@ -130,6 +206,78 @@ class Transaction(ABC):
     @abstractmethod
     def forget_ended(self, limit: int) -> int:
         """Prune up to `limit` jobs whose time is over. How many."""
+
+    # ---- the books --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def cells(self, names: Collection[str]) -> dict[str, Cell]:
+        """Those of these cells that exist, locked until the end of the transaction. One that does not exist may be made
+        by somebody else; then writing it starts this transaction again."""
+
+    @abstractmethod
+    def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
+        """Set cells that were read here; None removes one."""
+
+    @abstractmethod
+    def due_cells(self, limit: int) -> list[str]:
+        """The names of up to `limit` cells whose `at` has come."""
+
+    @abstractmethod
+    def forget_cells(self, limit: int) -> None:
+        """Forget up to `limit` cells whose `until` has come."""
+
+    @abstractmethod
+    def named(self, prefix: str) -> dict[str, Cell]:
+        """The cells whose names begin so, by the rest of their names."""
+
+    @abstractmethod
+    def held(self, knot: str, limit: int) -> list[Record]:
+        """Up to `limit` jobs held by this knot, in the order of their line."""
+
+    @abstractmethod
+    def stopping(self, worker: str) -> set[str]:
+        """The running jobs of this worker that somebody wants cancelled."""
+
+    @abstractmethod
+    def report(self, reports: Sequence[Report]) -> None:
+        """Note how far running jobs are, each under the claim that holds it."""
+
+    @abstractmethod
+    def progress(self, ids: Collection[str]) -> dict[str, bytes]:
+        """The last report on each of these jobs that has one."""
+
+    # ---- the outbox -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def kept_pace(self) -> Pace | None:
+        """The pace of the outbox as it stands in the database; None if it keeps none."""
+
+    @abstractmethod
+    def keep_outbox(self, pace: Pace) -> None:
+        """Write down that an outbox is kept at this pace, and if none was, put in it what waits."""
+
+    @abstractmethod
+    def mark(self, rows: Sequence[tuple[str, float]]) -> None:
+        """These waiting jobs are to be sent by a keeper at this time."""
+
+    @abstractmethod
+    def unmark(self, ids: Collection[str]) -> None: ...
+
+    @abstractmethod
+    def put_off(self, ids: Collection[str], send_at: float) -> None:
+        """Those of these jobs that are in the outbox were sent, and are to be sent again at this time."""
+
+    @abstractmethod
+    def to_send(self, limit: int) -> tuple[list[Ticket], list[str]]:
+        """The jobs that a keeper is to send by now, for longest first, and ids of those that are not there any more."""
+
+    @abstractmethod
+    def ready_among(self, ids: Collection[str]) -> set[str]:
+        """Those of these free jobs that may be claimed."""
+
+    @abstractmethod
+    def seat(self, ids: Collection[str]) -> None:
+        """Make ready these free scheduled jobs, which are due."""
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -163,6 +311,21 @@ class Transaction(ABC):
 
     @abstractmethod
     def workers(self) -> list[Presence]: ...
+
+
+def written(pace: Pace) -> str:
+    """A pace as it stands in our meta table."""
+    return " ".join(map(str, pace))
+
+
+def pace_of(row: Sequence[str] | None) -> Pace | None:
+    """The pace in a row of one value of our meta table, if there is one."""
+    return None if row is None else Pace(*map(float, row[0].split()))
+
+
+def _nobody_sends(before: Record, after: Record) -> bool:
+    """Whether this move (of a held job, by hand, a rescue) is made by somebody who does not send the job's message."""
+    return before.state is not State.RUNNING or after.crashes > before.crashes
 
 
 class Bell(ABC):
@@ -202,6 +365,9 @@ class Database(ABC):
     largest: int = 256 * 1024 * 1024
     """Bytes of the largest result or envelope that it takes."""
 
+    pace: Pace | None = None
+    """That of its outbox: given before the first connection, or found in the database."""
+
     @abstractmethod
     def write(self, role: Role, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction; again from its start where the database asks for that.
@@ -214,8 +380,8 @@ class Database(ABC):
 
     @abstractmethod
     def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
-        """Add new jobs with their envelopes, each in its place; one whose id is known is left as it is. Durable when it
-        returns; wakes a waiting worker."""
+        """Add new free jobs with their envelopes, each in its place; one whose id is known is left as it is. Durable
+        when it returns; wakes a waiting worker."""
 
     @abstractmethod
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
@@ -254,8 +420,8 @@ class Database(ABC):
     def steps(self) -> list[Step]: ...
 
     @abstractmethod
-    def version(self) -> int:
-        """The schema's version in the database, 0 if there is none. Changes nothing."""
+    def standing(self) -> Standing:
+        """How the tables in the database stand. Changes nothing."""
 
     @abstractmethod
     def apply(self, to: int | None) -> list[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Final, NamedTuple
 
@@ -26,6 +26,19 @@ class Step(NamedTuple):
         return [statement.strip() for statement in re.split(r";[ \t]*(?:\n|$)", code) if statement.strip()]
 
 
+class Standing(NamedTuple):
+    """At which version the tables are (0: there are none), and the oldest version whose code can go on with them."""
+
+    version: int
+    oldest: int
+
+
+def standing(meta: Mapping[str, str]) -> Standing:
+    """How the tables stand, by the rows of our meta table."""
+    version = int(meta.get("version", 0))
+    return Standing(version, int(meta.get("oldest", version)))
+
+
 def steps(dialect: str, prefix: str) -> list[Step]:
     """The schema files of a dialect in their order, `{prefix}` put in."""
     found: list[Step] = []
@@ -36,12 +49,17 @@ def steps(dialect: str, prefix: str) -> list[Step]:
     return sorted(found)
 
 
-def todo(known: Sequence[Step], version: int, where: str, to: int | None = None) -> list[Step]:
-    """The steps that lead from `version` to `to` (None: the newest).
+def todo(known: Sequence[Step], now: Standing, where: str, to: int | None = None) -> list[Step]:
+    """The steps that lead from where the tables stand to version `to` (None: the newest).
 
-    Raises SchemaError for a database that is newer than this release, or a `to` that is not ahead.
+    None for tables that a newer release has made, if this one can go on with them: so workers of two releases run side
+    by side while one takes the place of the other. Raises SchemaError for those that it cannot go on with, or a `to`
+    that is not ahead.
     """
     newest = known[-1].number
+    version = now.version
+    if version > newest and now.oldest <= newest and to is None:
+        return []
     if version > newest:
         raise SchemaError(
             f"{where} has schema version {version}; this release knows versions up to {newest}. "

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from msgspec.structs import replace
 
 from outwork.brokers.base import Capabilities
-from outwork.brokers.sql.broker import SQLBroker
+from outwork.brokers.sql.outbox import SQLStore
 from outwork.brokers.sql.sqlite import PREFIX, identifier
 from outwork.brokers.url import BrokerURL, boolean, seconds
 from outwork.errors import InvalidURL, MissingDriver
@@ -22,7 +22,7 @@ except ImportError as error:
 FILES: Final = ("unix_socket", "ssl_ca", "ssl_cert", "ssl_key")
 
 
-class MySQLBroker(SQLBroker):
+class MySQLBroker(SQLStore):
     """`mysql://user:password@host:3306/database` (or `mariadb://`); `?unix_socket=` for a local socket.
 
     Options: `lease`, `keep`, `keep_failed` (seconds), `table_prefix`, `migrate` (false: `outwork migrate` alone makes

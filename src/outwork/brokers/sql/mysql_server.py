@@ -17,7 +17,7 @@ import pymysql  # type: ignore[import-untyped]
 from outwork.brokers.sql import mysql_session as session_module
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement
-from outwork.brokers.sql.migrate import Step, todo
+from outwork.brokers.sql.migrate import Step, standing, todo
 from outwork.brokers.sql.mysql_session import MySQLTransaction, Session, moment
 from outwork.brokers.sql.mysql_statements import SQL, among, insertion
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
@@ -114,7 +114,7 @@ class MySQLServer(ServerDatabase[Session]):
             self.patiently(Role.ACCEPT, lambda session, some=some: self._accept(session, some))  # type: ignore[misc]
 
     def _accept(self, session: Session, jobs: Sequence[tuple[Job, bytes]]) -> None:
-        texts = insertion(self._sql, self.prefix, jobs, new_claim_id(), self.offset())
+        texts = insertion(self._sql, self.prefix, jobs, new_claim_id(), self.offset(), self.pace)
         session.broken = True
         try:
             found = session.together(
@@ -124,13 +124,14 @@ class MySQLServer(ServerDatabase[Session]):
         except pymysql.MySQLError:
             self._rollback(session)
             raise
-        self.told(lambda: self._wake(session, found[0]))
+        [(sleeper,)] = found[-1].rows
+        self.told(lambda: self._wake(session, sleeper))
 
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         return [
             statement
             for some in portions(jobs)
-            for statement in insertion(self._sql, self.prefix, some, new_claim_id(), self.offset())
+            for statement in insertion(self._sql, self.prefix, some, new_claim_id(), self.offset(), self.pace)
         ]
 
     def probes(self) -> tuple[Statement, Statement]:
@@ -176,7 +177,7 @@ class MySQLServer(ServerDatabase[Session]):
         if not locked:
             raise SchemaError(f"{self.url}: somebody else has been migrating for 25 s. Look, and try again")
         try:
-            missing = todo(self.steps(), int(self._meta(session).get("version", 0)), self.url, to)
+            missing = todo(self.steps(), standing(self._meta(session)), self.url, to)
             for step in missing:
                 for statement in step.statements:
                     session.run(statement)
@@ -205,29 +206,38 @@ class MySQLBell(Bell):
                 return
             with self._server.lend(Role.LISTEN) as session:
                 if not session.doorman:
-                    session.doorman = session.rows("SELECT GET_LOCK(%s, 0)", [self._lock()]) == [(1,)]
+                    session.begin("SELECT GET_LOCK(%s, 0)", [self._lock()])
+                    session.doorman = [*(session.finish() or ())] == [(1,)]  # a late ring may interrupt it
 
-    def wait(self, seconds: float, queues: Collection[str] = ()) -> None:
+    def wait(self, seconds: float, queues: Collection[str] = ()) -> bool | None:
         pause = min(seconds, LOOK_EVERY * random.uniform(0.75, 1.0))
         with self._in_use:
             if self._closed or self._rung:
-                return
+                return None
             with self._server.lend(Role.LISTEN) as session:
-                if session.doorman:
-                    session.begin(self._doze.replace("{ids}", among([*queues])), [pause, *queues])
-                else:
-                    session.begin("SELECT GET_LOCK(%s, %s)", [self._lock(), pause])
-                if self._asleep(session, pause + 1.0):
-                    session.close()  # told to end: the statement dies with its connection
-                    return
-                session.finish()
-                if session.doorman:
-                    session.rows("SELECT RELEASE_LOCK(%s)", [self._lock()])
-                    session.doorman = False
-                else:  # it has the place now, if the answer came early; it looks first
-                    session.doorman = session.rows("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [self._lock()]) == [
-                        (1,)
-                    ]
+                return self._doze_off(session, pause, queues) if session.doorman else self._queue_up(session, pause)
+
+    def _doze_off(self, session: Session, pause: float, queues: Collection[str]) -> bool:
+        session.begin(self._doze.replace("{ids}", among([*queues])), [pause, *queues, *queues])
+        if self._asleep(session, pause + 1.0):
+            session.close()  # told to end: the statement dies with its connection
+            return False
+        slept = session.finish()
+        # Not waited for: who is woken has something better to do. All of them: a late ring may have interrupted the
+        # release before, and a lock that is had twice has to be given back twice.
+        session.mention("SELECT RELEASE_ALL_LOCKS()", [])
+        session.doorman = False
+        return slept is None or [*slept] != [(0,)]  # interrupted (1 is how MySQL says it), or no need to sleep
+
+    def _queue_up(self, session: Session, pause: float) -> bool:
+        session.begin("SELECT GET_LOCK(%s, %s)", [self._lock(), pause])
+        if self._asleep(session, pause + 1.0):
+            session.close()
+            return False
+        session.finish()
+        # It has the place now, if the answer came early; it looks first.
+        session.doorman = session.rows("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [self._lock()]) == [(1,)]
+        return False
 
     def _asleep(self, session: Session, seconds: float) -> bool:
         """Wait for the answer; True if there is none, because somebody rang."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pymysql  # type: ignore[import-untyped]
 from pymysql.constants import CLIENT, COMMAND  # type: ignore[import-untyped]
 
-from outwork.brokers.base import Presence
+from outwork.brokers.base import Claimed, Presence
 from outwork.brokers.sql.mysql_statements import NOW, among
 from outwork.brokers.sql.server import Fault, shortened
-from outwork.brokers.sql.server_moves import AT_ONCE, RESULTS_LIMIT, ServerTransaction, packed
+from outwork.brokers.sql.server_moves import AT_ONCE, RESULTS_LIMIT, ServerTransaction, claimed, packed
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, MissingDriver, OutworkError, SchemaError
 from outwork.job import Moment
 
@@ -23,10 +23,13 @@ SETTINGS: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION innodb_lock_wait_timeout = 5, SESSION sql_mode = 'TRADITIONAL'",
 )
+IDLE: Final = "SET SESSION idle_transaction_timeout = 10"
+"""Whoever is frozen inside a transaction does not keep its rows from the others for longer."""
 
 PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
-AGAIN: Final = frozenset({1205, 1213, 1020, 1317})
+AGAIN: Final = frozenset({1205, 1213, 1020, 1317, 1062})
+"""1062, a row that is there already: somebody else has made it meanwhile."""
 LOST: Final = frozenset(
     {0, 1040, 1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1290, 1792, 1836, 1927, 4031}
 )
@@ -38,6 +41,13 @@ MISSING: Final = frozenset({1054, 1146})
 _encode = msgspec.json.Encoder().encode
 
 
+class Answer(NamedTuple):
+    """How many rows a statement changed or yields, and those that it yields."""
+
+    changed: int
+    rows: Sequence[tuple[Any, ...]]
+
+
 class Session:
     """One connection. `doorman` while it holds the lock by which it is found and woken."""
 
@@ -47,9 +57,16 @@ class Session:
         self.doorman = False
         self.broken = False
         self.largest = 0
+        self._unread = False
 
     @property
     def usable(self) -> bool:
+        if self._unread and self.connection.open:
+            self._unread = False
+            try:
+                self.finish()
+            except pymysql.MySQLError:
+                return False
         return self.connection.open and not self.broken
 
     def close(self) -> None:
@@ -72,15 +89,15 @@ class Session:
         with self.connection.cursor() as cursor:
             cursor.executemany(sql, rows)
 
-    def together(self, statements: Sequence[tuple[str, Sequence[object]]]) -> tuple[Any, ...]:
-        """Several statements in one message; the row that the last one yields."""
+    def together(self, statements: Sequence[tuple[str, Sequence[object]]]) -> list[Answer]:
+        """Several statements in one message, which stops at the first that fails; the answer of each."""
         with self.connection.cursor() as cursor:
             texts = [cursor.mogrify(sql, parameters or None) for sql, parameters in statements]
             cursor.execute("; ".join(texts))
+            found = [Answer(cursor.rowcount, cursor.fetchall())]
             while cursor.nextset():
-                pass
-            found: tuple[Any, ...] | None = cursor.fetchone()
-            return found or ()
+                found.append(Answer(cursor.rowcount, cursor.fetchall()))
+            return found
 
     # ---- sleeping ---------------------------------------------------------------------------------------------------
 
@@ -90,18 +107,26 @@ class Session:
     def begin(self, sql: str, parameters: Sequence[object]) -> None:
         """Send a statement without waiting for its answer."""
         with self.connection.cursor() as cursor:
-            text = cursor.mogrify(sql, parameters)
+            text = cursor.mogrify(sql, parameters or None)
         self.broken = True  # until the answer is read, nothing else may be said
         self._driver._execute_command(COMMAND.COM_QUERY, text)
 
-    def finish(self) -> None:
-        """Read the answer of a statement that was sent."""
+    def finish(self) -> Sequence[tuple[Any, ...]] | None:
+        """Read the answer of a statement that was sent: its rows, or None if it was interrupted."""
         try:
             self._driver._read_query_result()
         except pymysql.MySQLError as error:
-            if error.args[0] != 1317:  # it was woken
+            if error.args[0] != 1317:
                 raise
+            self.broken = False
+            return None
         self.broken = False
+        return self._driver._result.rows or ()
+
+    def mention(self, sql: str, parameters: Sequence[object]) -> None:
+        """Send a statement whose answer is read when the connection is used again."""
+        self.begin(sql, parameters)
+        self._unread = True
 
 
 class MySQLTransaction(ServerTransaction):
@@ -133,10 +158,31 @@ class MySQLTransaction(ServerTransaction):
         except UnicodeDecodeError:
             return super().succeed(claim_id, results, prune_at)
         given = _encode(rows).decode()
-        done = self._run(self._sql["succeed"], [self.now.wall, prune_at, given, claim_id])
-        self._run_ids("stop", results)
+        among, ids = self._among(results)
+        done, _ = self._session.together(
+            [
+                (self._sql["succeed"], [self.now.wall, prune_at, given, claim_id]),
+                (self._sql["stop"].replace("{ids}", among), ids),
+            ]
+        )
         self.ends = True
-        return done
+        return done.changed
+
+    def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
+        if not 0 < len(ids) <= AT_ONCE:
+            return super().take_these(ids, claim_id, worker, lease_until)
+        among, values = self._among(ids)
+        steps = {
+            "unready": values,
+            "run": [claim_id, worker, lease_until, self.now.wall, *values],
+            "bodies": values,
+        }
+        gone, _, bodies = self._session.together(
+            [(self._sql[name].replace("{ids}", among), given) for name, given in steps.items()]
+        )
+        self._expect(len(ids), gone.changed)
+        found = {row[0]: claimed(row, claim_id) for row in bodies.rows}
+        return [found[job_id] for job_id in ids]
 
     def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
         return f"({' UNION ALL '.join(['SELECT %s AS queue'] * len(queues))})", [*queues]
@@ -165,9 +211,12 @@ def connect(address: Mapping[str, Any], patience: float | None) -> Session:
         raise MissingDriver(f"mysql:// needs more than PyMySQL here ({error}):  pip install cryptography") from error
     session = Session(connection)
     try:
-        refuse_old(str(connection.get_server_info()))
+        info = str(connection.get_server_info())
+        refuse_old(info)
         for statement in SETTINGS:
             session.run(statement)
+        if "mariadb" in info.lower():  # MySQL has no word for it
+            session.run(IDLE)
     except BaseException:
         session.close()
         raise
@@ -186,7 +235,7 @@ def refuse_old(info: str) -> None:
 
 def moment(session: Session, offset: float, *before: str) -> Moment:
     """The server's clock, read after these statements in the same message."""
-    [wall] = session.together([*((sql, ()) for sql in before), (NOW, ())])
+    *_, (_, [(wall,)]) = session.together([*((sql, ()) for sql in before), (NOW, ())])
     return Moment(float(wall) + offset, float(wall) + offset)
 
 

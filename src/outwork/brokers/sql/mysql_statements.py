@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from outwork.brokers.base import Pace
 from outwork.brokers.sql.dialect import Statement
 from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
 from outwork.job import Job
@@ -22,6 +23,17 @@ SQL: Final = {
     "place_scheduled": """
         INSERT INTO {p}scheduled (queue, due, id, task)
         SELECT queue, due, id, task FROM {p}job WHERE id {ids} AND token = %s AND due > @outwork_now""",
+    "place_marked": """
+        INSERT INTO {p}outbox (id, send_at) SELECT id, greatest(@outwork_now + %s, due - %s) FROM {p}job
+        WHERE id {ids} AND token = %s""",
+    "keep_outbox": "INSERT IGNORE INTO {p}meta VALUES ('outbox', %s)",
+    "adopt": """
+        INSERT IGNORE INTO {p}outbox (id, send_at) SELECT w.id, greatest(%s, w.due - %s) FROM (
+            SELECT id, due FROM {p}ready UNION ALL SELECT id, due FROM {p}scheduled
+            UNION ALL SELECT id, due FROM {p}bound WHERE place IN ('READY', 'SCHEDULED')) w""",
+    "mark": """
+        INSERT INTO {p}outbox (id, send_at) VALUES (%s, %s)
+        ON DUPLICATE KEY UPDATE send_at = VALUES(send_at)""",
     # The results are one JSON text, [[id, result]...]: the driver takes longer for many parameters than the server.
     "succeed": """
         INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
@@ -34,6 +46,10 @@ SQL: Final = {
     "unscheduled": f"DELETE s FROM {{p}}job j STRAIGHT_JOIN {{p}}scheduled s ON {APPOINTMENT} WHERE j.id {{ids}}",
     "ready_queues": "SELECT DISTINCT queue FROM {p}ready",
     "scheduled_queues": "SELECT DISTINCT queue FROM {p}scheduled",
+    "bound_queues": "SELECT DISTINCT queue FROM {p}bound",
+    "insert": """
+        INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body,
+            ties, token) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '')""",
     "kinds": "SELECT DISTINCT queue, task, state FROM {p}ended",
     "be_present": """
         INSERT INTO {p}worker VALUES (%s, %s, %s, %s)
@@ -41,7 +57,10 @@ SQL: Final = {
     # One statement that looks and sleeps: who enqueues after the look finds it asleep.
     "doze": """
         SELECT SLEEP(%s) FROM (SELECT 1 AS one) o WHERE NOT EXISTS (
-            SELECT 1 FROM {p}ready WHERE queue {ids} AND (expires_at IS NULL OR expires_at > @outwork_now))""",
+            SELECT 1 FROM {p}ready WHERE queue {ids} AND (expires_at IS NULL OR expires_at > @outwork_now))
+        AND NOT EXISTS (
+            SELECT 1 FROM {p}bound WHERE queue {ids} AND place = 'READY'
+            AND (expires_at IS NULL OR expires_at > @outwork_now))""",
 }
 
 
@@ -51,7 +70,12 @@ def among(values: Sequence[str]) -> str:
 
 
 def insertion(
-    sql: dict[str, str], prefix: str, jobs: Sequence[tuple[Job, bytes]], token: str, offset: float
+    sql: dict[str, str],
+    prefix: str,
+    jobs: Sequence[tuple[Job, bytes]],
+    token: str,
+    offset: float,
+    pace: Pace | None = None,
 ) -> list[Statement]:
     """The statements that add these jobs and give places to those that were not there."""
     rows: list[str] = []
@@ -83,4 +107,7 @@ def insertion(
     some_later = any(job.due is not None or job.delay is not None for job, _ in jobs)
     for name in ("place_ready", "place_scheduled") if some_later else ("place_ready",):
         found.append(Statement(sql[name].replace("{ids}", among(ids)), [*ids, token]))
+    if pace is not None:
+        marked = sql["place_marked"].replace("{ids}", among(ids))
+        found.append(Statement(marked, [pace.grace, pace.horizon, *ids, token]))
     return found

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from outwork import codec
 from outwork import job as moves
-from outwork.job import Again, Dead, Done, Failure, Moment, Outcome, Record
+from outwork.job import Again, Cancelled, Dead, Done, Failure, Moment, Outcome, Record
 
 
 def writable(outcome: Outcome, record: Record, now: Moment, largest: int) -> Outcome:
@@ -21,7 +21,7 @@ def writable(outcome: Outcome, record: Record, now: Moment, largest: int) -> Out
             at=now.wall,
         )
         return Dead(moves.remember(record.errors, failure))
-    if isinstance(outcome, Again | Dead):
+    if isinstance(outcome, Again | Dead | Cancelled):
         return replace(outcome, failures=tuple(map(_text, outcome.failures)))
     return outcome
 

@@ -8,7 +8,7 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from outwork.brokers.base import Capabilities
-from outwork.brokers.sql.broker import SQLBroker
+from outwork.brokers.sql.outbox import SQLStore
 from outwork.brokers.sql.sqlite import PREFIX, identifier
 from outwork.brokers.url import BrokerURL, boolean
 from outwork.errors import InvalidURL, MissingDriver
@@ -33,7 +33,7 @@ OURS: Final = frozenset({"host", "port", "user", "password", "dbname"})
 """What the URL says outside of its query; libpq's `host` may stand there, too."""
 
 
-class PostgreSQLBroker(SQLBroker):
+class PostgreSQLBroker(SQLStore):
     """`postgresql://user:password@host:5432/database`; several hosts with commas; `postgresql:///database` by the
     local socket (`?host=/var/run/postgresql` names its directory).
 
@@ -82,7 +82,7 @@ class PostgreSQLBroker(SQLBroker):
     @classmethod
     def from_url(cls, url: str, terms: Terms | None = None) -> Self:
         parts = BrokerURL(url)
-        conninfo = address(parts)
+        conninfo = connection_options(parts)
         chosen = parts.terms(terms or Terms())
         prefix = parts.option("table_prefix", identifier, PREFIX)
         schema = parts.option("schema", identifier, "")
@@ -90,10 +90,6 @@ class PostgreSQLBroker(SQLBroker):
         listen = parts.option("listen", boolean, True)
         prepare = parts.option("prepare", boolean, True)
         embedded = parts.option("embedded", boolean, False)
-        for keyword in sorted({option.keyword.decode() for option in pq.Conninfo.get_defaults()} - (OURS - {"host"})):
-            value = parts.option(keyword, str, "")
-            if value:
-                conninfo[keyword] = value
         parts.done()
         return cls(
             conninfo,
@@ -109,6 +105,16 @@ class PostgreSQLBroker(SQLBroker):
 
     def now(self) -> float:
         return self._server.clock()
+
+
+def connection_options(parts: BrokerURL) -> dict[str, str]:
+    """Everything in the URL that is libpq's, in its words."""
+    found = address(parts)
+    for keyword in sorted({option.keyword.decode() for option in pq.Conninfo.get_defaults()} - (OURS - {"host"})):
+        value = parts.option(keyword, str, "")
+        if value:
+            found[keyword] = value
+    return found
 
 
 def address(parts: BrokerURL) -> dict[str, str]:

@@ -15,7 +15,7 @@ from outwork.brokers.base import Settlement, Share
 from outwork.brokers.sql import postgresql_session as session_module
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement, Swap
-from outwork.brokers.sql.migrate import Step, todo
+from outwork.brokers.sql.migrate import Step, standing, todo
 from outwork.brokers.sql.postgresql_bell import ENDED, READY, PostgreSQLBell, Ring, ring_of
 from outwork.brokers.sql.postgresql_session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
 from outwork.brokers.sql.postgresql_statements import FIELDS, SQL, foreign
@@ -135,7 +135,10 @@ class PostgreSQLServer(ServerDatabase[Session]):
             "offset": self.offset(),
             "key": Int4(self._key),
         }
-        [(idle,)] = session.rows(self._sql["accept_one"], given)
+        name = "accept_one"
+        if self.pace is not None:
+            name, given["grace"] = "accept_one_marked", self.pace.grace
+        [(idle,)] = session.rows(self._sql[name], given)
         if idle:
             self.told(lambda: self._ring(session, [(READY, "+" + job.queue)]))
 
@@ -145,7 +148,10 @@ class PostgreSQLServer(ServerDatabase[Session]):
             told = sorted({("~" if j.due or j.delay else "+") + j.queue for j, _ in some})
 
             def put(session: Session, given: Mapping[str, object] = given, told: Sequence[str] = told) -> None:
-                [(idle,)] = session.rows(self._sql["accept"], given)
+                name = "accept"
+                if self.pace is not None:
+                    name, given = "accept_marked", {**given, "grace": self.pace.grace, "horizon": self.pace.horizon}
+                [(idle,)] = session.rows(self._sql[name], given)
                 if idle:
                     self.told(lambda: self._ring(session, [(READY, what) for what in told]))
 
@@ -177,8 +183,9 @@ class PostgreSQLServer(ServerDatabase[Session]):
                 (body if name == "body" else getattr(job, name) for name, _ in FIELDS) for job, body in some
             )
             said = "~" + queues[0] if len(queues) == 1 else "~"
-            sql = foreign(len(some), channel).replace("{p}", self._qualified)
-            found.append(Statement(sql, [self.offset(), *values, said]))
+            sql = foreign(len(some), channel, self.pace is not None).replace("{p}", self._qualified)
+            marks = [] if self.pace is None else [self.pace.grace, self.pace.horizon]
+            found.append(Statement(sql, [self.offset(), *values, *marks, said]))
         return found
 
     def probes(self) -> tuple[Statement, Statement]:
@@ -336,7 +343,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         try:
             session.rows("SELECT pg_advisory_xact_lock(hashtext(%s))::text", [f"outwork {self.prefix} migrate"])
             meta = self._meta(session)
-            missing = todo(self.steps(), int(meta.get("version", 0)), self.url, to)
+            missing = todo(self.steps(), standing(meta), self.url, to)
             for step in missing:
                 for statement in step.statements:
                     session.run(statement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
@@ -44,7 +45,8 @@ PLAIN_PLANS: Final = {
 REMEMBERED: Final = 256
 """Notifications whose words are kept."""
 
-AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
+AGAIN: Final = frozenset({"40001", "40P01", "55P03", "23505"})
+"""23505, a row that is there already: somebody else has made it meanwhile."""
 LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006", "53300"})
 REFUSED: Final = re.compile(
     r"password authentication failed|no pg_hba\.conf entry|role \".*\" (does not exist|is not permitted)"
@@ -121,11 +123,18 @@ class Session:
             self._pending = True
 
     def _finish(self) -> None:
-        """Take the answer that nobody waited for."""
+        """Take the answer that nobody waited for. `get_result` would wait for it without letting go of the interpreter,
+        and with it of the thread that renews the leases, for as long as the server is silent."""
         self._pending = False
         pgconn = self.connection.pgconn
-        while pgconn.get_result() is not None:
-            pass
+        poll = select.poll()
+        poll.register(self.connection.fileno(), select.POLLIN)
+        more = True
+        while more:
+            while pgconn.is_busy():
+                poll.poll()
+                pgconn.consume_input()
+            more = pgconn.get_result() is not None
         self.hear()
 
     def hear(self) -> int:

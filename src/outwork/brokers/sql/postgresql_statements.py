@@ -29,6 +29,12 @@ _PLACED: Final = """
         INSERT INTO {p}scheduled (queue, due, id, task)
         SELECT n.queue, n.due, n.id, n.task FROM new n CROSS JOIN clock c WHERE n.due > c.wall)"""
 
+_MARKED: Final = """,
+    unsent AS (
+        INSERT INTO {p}outbox (id, send_at)
+        SELECT n.id, greatest(c.wall + CAST({grace} AS float8), n.due - CAST({horizon} AS float8))
+        FROM new n CROSS JOIN clock c)"""
+
 FIELDS: Final = (
     ("id", "text"),
     ("task", "text"),
@@ -57,21 +63,15 @@ def _sleeps(whom: int) -> str:
     return _SLEEPS.replace("{key}", "%(key)s::int4").replace("{whom}", str(whom))
 
 
-ACCEPT: Final = (
-    "WITH"
-    + _CLOCK.replace("{offset}", "%(offset)s")
-    + ","
-    + _PLACED.replace(
-        "{given}",
-        f"unnest({', '.join(f'%({name})s::{kind}[]' for name, kind in FIELDS)}) AS v ({_NAMES})",
-    )
-    + f"\n    SELECT {_sleeps(READY_BELL)}"
-)
+def _accept(marked: str) -> str:
+    given = f"unnest({', '.join(f'%({name})s::{kind}[]' for name, kind in FIELDS)}) AS v ({_NAMES})"
+    clock, placed = _CLOCK.replace("{offset}", "%(offset)s"), _PLACED.replace("{given}", given)
+    return f"WITH{clock},{placed}{marked}\n    SELECT {_sleeps(READY_BELL)}"
 
 
 # The commonest enqueue, one job for now: half of the server's work and two thirds of the client's less.
-ACCEPT_ONE: Final = (
-    """WITH new AS (
+_WALL: Final = "(extract(epoch FROM statement_timestamp())::float8 + %(offset)s::float8)"
+_ACCEPT_ONE: Final = """WITH new AS (
         INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body)
         VALUES (%(id)s, %(task)s, %(queue)s, %(priority)s, {wall}, {wall}, %(max_crashes)s, %(at_most_once)s,
                 {wall} + %(expires)s, %(body)s)
@@ -79,21 +79,49 @@ ACCEPT_ONE: Final = (
         RETURNING id, task, queue, priority, due, at_most_once, expires_at),
     waits AS (
         INSERT INTO {p}ready (queue, solo, turn, due, id, task, expires_at)
-        SELECT queue, at_most_once, -priority, due, id, task, expires_at FROM new)
-    SELECT """.replace("{wall}", "(extract(epoch FROM statement_timestamp())::float8 + %(offset)s::float8)")
-    + _sleeps(READY_BELL)
-)
+        SELECT queue, at_most_once, -priority, due, id, task, expires_at FROM new){marked}
+    SELECT """
+_ONE_MARKED: Final = """,
+    unsent AS (INSERT INTO {p}outbox (id, send_at) SELECT id, {wall} + %(grace)s::float8 FROM new)"""
 
 
-def foreign(rows: int, channel: str) -> str:
+def _accept_one(marked: str) -> str:
+    return _ACCEPT_ONE.replace("{marked}", marked).replace("{wall}", _WALL) + _sleeps(READY_BELL)
+
+
+def foreign(rows: int, channel: str, marked: bool) -> str:
     """An enqueue of so many jobs by a connection that is not ours: plain parameters, and a ring at its commit. The
-    offset of the clock comes first, then the fields of each job, then what is told."""
+    offset of the clock comes first, then the fields of each job, if `marked` grace and horizon of the outbox, then what
+    is told."""
     row = "(" + ", ".join(f"CAST(%s AS {kind})" for _, kind in FIELDS) + ")"
     given = f"(VALUES {', '.join([row] * rows)}) AS v ({_NAMES})"
     return (
-        f"WITH{_CLOCK.replace('{offset}', '%s')},{_PLACED.replace('{given}', given)}\n"
+        f"WITH{_CLOCK.replace('{offset}', '%s')},{_PLACED.replace('{given}', given)}"
+        f"{_MARKED.replace('{grace}', '%s').replace('{horizon}', '%s') if marked else ''}\n"
         f"    SELECT pg_notify('{channel}', CAST(%s AS text))"
     )
+
+
+def _guard(lax: str) -> str:
+    """What one look at each line says: whether a closer one is needed, and who sleeps."""
+    return f"""\
+    guard AS MATERIALIZED (
+        SELECT least(
+                   (SELECT min(s.due) FROM line q CROSS JOIN LATERAL (
+                       SELECT due FROM {{p}}scheduled WHERE queue = q.queue ORDER BY due LIMIT 1) s),
+                   (SELECT min(s.due) FROM line q CROSS JOIN LATERAL (
+                       SELECT due FROM {{p}}bound WHERE queue = q.queue AND place = 'SCHEDULED'
+                       ORDER BY due LIMIT 1) s),
+                   (SELECT at FROM {{p}}cell WHERE at IS NOT NULL ORDER BY at LIMIT 1))
+               - (SELECT wall FROM clock) AS due_in,
+               %(free)s::int4 > 0 AND EXISTS (
+                    SELECT 1 FROM line q CROSS JOIN LATERAL (
+                        SELECT 1 FROM {{p}}ready WHERE queue = q.queue AND solo = true LIMIT 1) r)
+               OR EXISTS (
+                    SELECT 1 FROM line q CROSS JOIN LATERAL (
+                        SELECT 1 FROM {{p}}bound WHERE queue = q.queue AND place = 'READY' LIMIT 1) b) AS solo,
+               {_sleeps(READY_BELL)} AS idle, {_sleeps(ENDED_BELL)} AS awaited{lax}),
+"""
 
 
 def _swap(settles: bool) -> str:
@@ -127,14 +155,7 @@ def _swap(settles: bool) -> str:
         SELECT * FROM unnest(%(queues)s::text[], %(mosts)s::int4[], %(from_turns)s::int4[], %(from_dues)s::float8[],
                              %(from_ids)s::text[])
             WITH ORDINALITY AS q (queue, most, from_turn, from_due, from_id, nth)),
-    guard AS MATERIALIZED (
-        SELECT (SELECT min(s.due) FROM line q CROSS JOIN LATERAL (
-                    SELECT due FROM {{p}}scheduled WHERE queue = q.queue ORDER BY due LIMIT 1) s)
-               - (SELECT wall FROM clock) AS due_in,
-               %(free)s::int4 > 0 AND EXISTS (
-                    SELECT 1 FROM line q CROSS JOIN LATERAL (
-                        SELECT 1 FROM {{p}}ready WHERE queue = q.queue AND solo = true LIMIT 1) r) AS solo,
-               {_sleeps(READY_BELL)} AS idle, {_sleeps(ENDED_BELL)} AS awaited{lax}),
+{_guard(lax)}
     head AS MATERIALIZED (
         SELECT q.nth, r.* FROM line q CROSS JOIN LATERAL (
             SELECT y.ctid AS tid, y.id, y.task, y.queue, y.turn, y.due FROM {{p}}ready y
@@ -168,8 +189,10 @@ def _distinct(table: str) -> str:
 
 
 SQL: Final = {
-    "accept": ACCEPT,
-    "accept_one": ACCEPT_ONE,
+    "accept": _accept(""),
+    "accept_marked": _accept(_MARKED.replace("{grace}", "%(grace)s").replace("{horizon}", "%(horizon)s")),
+    "accept_one": _accept_one(""),
+    "accept_one_marked": _accept_one(_ONE_MARKED),
     "swap": _swap(settles=True),
     "claim": _swap(settles=False),
     "bells": f"SELECT {_sleeps(READY_BELL)}, {_sleeps(ENDED_BELL)}",
@@ -177,10 +200,20 @@ SQL: Final = {
         SELECT pg_notify(t.channel, t.said)
         FROM unnest(%(channels)s::text[], %(said)s::text[]) AS t (channel, said)
         CROSS JOIN set_config('synchronous_commit', 'off', true)""",
+    "keep_outbox": "INSERT INTO {p}meta VALUES ('outbox', %s) ON CONFLICT DO NOTHING",
+    "adopt": """
+        INSERT INTO {p}outbox (id, send_at) SELECT w.id, greatest(%s::float8, w.due - %s::float8) FROM (
+            SELECT id, due FROM {p}ready UNION ALL SELECT id, due FROM {p}scheduled
+            UNION ALL SELECT id, due FROM {p}bound WHERE place IN ('READY', 'SCHEDULED')) w
+        ON CONFLICT DO NOTHING""",
+    "mark": """
+        INSERT INTO {p}outbox (id, send_at) VALUES (%s, %s)
+        ON CONFLICT (id) DO UPDATE SET send_at = excluded.send_at""",
     "unready": f"DELETE FROM {{p}}ready r USING {{p}}job j WHERE {PLACE} AND j.id {{ids}}",
     "unscheduled": f"DELETE FROM {{p}}scheduled s USING {{p}}job j WHERE {APPOINTMENT} AND j.id {{ids}}",
     "ready_queues": _distinct("ready"),
     "scheduled_queues": _distinct("scheduled"),
+    "bound_queues": _distinct("bound"),
     "kinds": """
         WITH RECURSIVE kind AS (
             (SELECT queue, task, state FROM {p}ended ORDER BY queue, task, state LIMIT 1)

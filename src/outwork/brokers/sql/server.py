@@ -7,14 +7,14 @@ import random
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import ClassVar, Final, Generic, TypeVar
 
 from outwork.brokers.sql.connections import Connections, Role
-from outwork.brokers.sql.dialect import Bell, Database, Interrupted, Transaction
-from outwork.brokers.sql.migrate import Step, steps, todo
+from outwork.brokers.sql.dialect import Bell, Database, Interrupted, Transaction, pace_of
+from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
 from outwork.brokers.sql.server_moves import Overtaken, ServerTransaction
 from outwork.errors import BrokerUnavailable, OutworkError, SchemaError
 
@@ -181,6 +181,7 @@ class ServerDatabase(Database, Generic[S]):
     def write(self, role: Role, work: Callable[[Transaction], T]) -> T:
         def transact(session: S) -> T:
             tx = self._begin(session)
+            tx.pace = self.pace
             try:
                 answer = work(tx)
                 self._commit(session)
@@ -245,23 +246,37 @@ class ServerDatabase(Database, Generic[S]):
         session = self._connect(role)
         try:
             meta = self._meta(session)
-            if todo(self.steps(), int(meta.get("version", 0)), self.url):
+            if todo(self.steps(), standing(meta), self.url):
                 if not self._migrates:
                     missing = "are not up to date" if meta else f"({self.prefix}meta and others) do not exist"
                     raise SchemaError(f"the tables {missing} in {self.url}. Create them:  outwork migrate")
                 self._migrate(session, None)
                 meta = self._meta(session)
             self._identity = meta["id"]
+            self._agree_on_outbox(session, meta)
         except BaseException:
             self._disconnect(session)
             raise
         return session
 
+    def _agree_on_outbox(self, session: S, meta: Mapping[str, str]) -> None:
+        kept = pace_of([meta["outbox"]] if "outbox" in meta else None)
+        if self.pace is None:
+            self.pace = kept
+        elif self.pace != kept:
+            tx = self._begin(session)
+            try:
+                tx.keep_outbox(self.pace)
+                self._commit(session)
+            except BaseException:
+                self._rollback(session)
+                raise
+
     def steps(self) -> list[Step]:
         return steps(self.dialect, self.prefix)
 
-    def version(self) -> int:
-        return self._alone(lambda session: int(self._meta(session).get("version", 0)))
+    def standing(self) -> Standing:
+        return self._alone(lambda session: standing(self._meta(session)))
 
     def apply(self, to: int | None) -> list[Step]:
         return self._alone(lambda session: self._migrate(session, to))

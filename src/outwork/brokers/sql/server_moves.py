@@ -14,7 +14,10 @@ import msgspec
 
 from outwork import codec
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
-from outwork.brokers.sql.dialect import Change, Look, Transaction
+from outwork.brokers.ledger import Change, concerns
+from outwork.brokers.sql.books import ties_in, ties_of
+from outwork.brokers.sql.dialect import Look
+from outwork.brokers.sql.server_bound import ServerBound
 from outwork.job import WAITING, Moment, Record, State
 
 AT_ONCE: Final = 1000
@@ -24,6 +27,8 @@ RESULTS_LIMIT: Final = 4 * 1024 * 1024
 
 COMMON_STATES: Final = frozenset({State.READY, State.SUCCESSFUL})
 """States that most jobs are in; the others are looked for in their own small tables."""
+
+QUEUES: Final = ("ready_queues", "scheduled_queues", "bound_queues")
 
 _encode = msgspec.json.Encoder().encode
 _decode_presence = msgspec.json.Decoder(Presence).decode
@@ -38,7 +43,7 @@ def parts(values: Sequence[Any], size: int = AT_ONCE) -> Iterable[Sequence[Any]]
     return (values[at : at + size] for at in range(0, len(values), size))
 
 
-class ServerTransaction(Transaction):
+class ServerTransaction(ServerBound):
     """Inside a transaction on a server. `ready` and `scheduled` are the queues that got jobs in it, `ends` whether jobs
     ended: what has to be announced after the commit."""
 
@@ -47,6 +52,7 @@ class ServerTransaction(Transaction):
         self.ready: set[str] = set()
         self.scheduled: set[str] = set()
         self.ends = False
+        self._known_cells = set()
         self._sql = sql
 
     # ---- what a driver does -----------------------------------------------------------------------------------------
@@ -116,11 +122,13 @@ class ServerTransaction(Transaction):
             return []
         lines, names = self._lines(queues)
         wall = self.now.wall
-        rows = self._rows(self._sql["look"].replace("{lines}", lines), [wall, wall, *names])
-        found = {
-            queue: Look(queue, bool(common), bool(solo), None if due is None else due - wall)
-            for queue, common, solo, due in rows
-        }
+        rows = self._rows(self._sql["look"].replace("{lines}", lines), [wall, wall, wall, *names])
+        found: dict[str, Look] = {}
+        for queue, common, solo, due, bound_due, bound, at in rows:
+            moments = [moment for moment in (due, bound_due) if moment is not None]
+            due_in = min(moments) - wall if moments else None
+            attend_in = None if at is None else at - wall
+            found[queue] = Look(queue, bool(common), bool(solo), due_in, bool(bound), attend_in)
         return [found[queue] for queue in queues]
 
     def promote(self, queues: Collection[str], limit: int) -> int:
@@ -134,29 +142,26 @@ class ServerTransaction(Transaction):
                 self._run_ids("unscheduled", ids)
                 self.ready.add(look.queue)
                 promoted += len(ids)
+            promoted += self._promote_bound(look.queue, limit)
         return promoted
 
     def take(self, queue: str, most: int, claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         return self.take_these(self._ids("front", queue, self.now.wall, most), claim_id, worker, lease_until)
-
-    def mix(self, queue: str, most: int, free: int) -> list[tuple[str, bool]]:
-        both = [
-            (*head, solo)
-            for solo, limit in ((False, most), (True, min(free, most)))
-            for head in self._rows(self._sql["heads"], [queue, solo, self.now.wall, limit])
-        ]
-        return [(job_id, solo) for _, _, job_id, solo in sorted(both)[:most]]
 
     def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         if not ids:
             return []
         self._expect(len(ids), self._run_ids("unready", ids))
         self._run_ids("run", ids, claim_id, worker, lease_until, self.now.wall)
-        found = {row[0]: claimed(row, claim_id) for row in self._rows_ids("bodies", ids)}
+        found = self._handed(claim_id, self._rows_ids("bodies", ids))
         return [found[job_id] for job_id in ids]
 
-    def held(self, claim_id: str) -> list[Claimed]:
-        return [claimed(row, claim_id) for row in self._rows(self._sql["held"], [claim_id])]
+    def _handed(self, claim_id: str, rows: Iterable[Sequence[Any]]) -> dict[str, Claimed]:
+        return {row[0]: claimed(row, claim_id) for row in rows}
+
+    def claimed_by(self, claim_id: str) -> list[Claimed]:
+        rows = self._rows(self._sql["claimed"], [claim_id]) + self._rows(self._sql["claimed_bound"], [claim_id])
+        return [claimed(row, claim_id) for row in rows]
 
     def extend(self, claims: Sequence[Claim], lease_until: float) -> set[str]:
         wanted = dict(claims)
@@ -165,7 +170,10 @@ class ServerTransaction(Transaction):
         ]
         if holding:
             self._run_ids("extend", holding, lease_until)
-        return wanted.keys() - set(holding)
+        lost = wanted.keys() - set(holding)
+        if lost:
+            lost -= self._extend_bound({one.job_id: one for one in claims if one.job_id in lost}, lease_until)
+        return lost
 
     def cancelling(self) -> set[str]:
         return set(self._ids("cancelling"))
@@ -173,31 +181,30 @@ class ServerTransaction(Transaction):
     # ---- rare -------------------------------------------------------------------------------------------------------
 
     def load(self, ids: Iterable[str]) -> dict[str, Record]:
-        wanted = list(ids)
+        wanted = list(dict.fromkeys(ids))
         found: dict[str, Record] = {}
         for some in parts(wanted):
             among, values = self._among(some)
-            rows = self._rows(f"{self._sql['record']} WHERE j.id {among}", [self.now.wall, *values])
+            rows = self._rows(f"{self._sql['record']} WHERE j.id {among}", [self.now.wall, self.now.wall, *values])
             found.update((row[0], record(row)) for row in rows)
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
-    def move(self, changes: Sequence[Change]) -> None:
-        if not changes:
-            return
-        asked = [change.before for change in changes if change.after.state is State.RUNNING]
+    def _move(self, changes: Sequence[Change]) -> None:
+        asked = {one.id: one for one, after in changes if after.state is State.RUNNING and not concerns(after)}
         if asked:
-            self._expect(len(asked), self._run_ids("ask_to_stop", [one.id for one in asked]))
-            self._still_held(asked)
-        self._vacate([change.before for change in changes if change.after.state is not State.RUNNING])
-        moved = [after for _, after in changes if after.state is not State.RUNNING]
+            self._expect(len(asked), self._run_ids("ask_to_stop", asked))
+            self._still_held(list(asked.values()))
+        self._vacate([before for before, _ in changes if before.id not in asked])
+        moved = [after for _, after in changes if after.id not in asked]
         if not moved:
             return
         self._many(self._sql["update"], [_changed(one) for one in moved])
+        self._bind([one for one in moved if concerns(one) and not one.state.finished])
         for state, name, told in (
             (State.READY, "make_ready", self.ready),
             (State.SCHEDULED, "schedule", self.scheduled),
         ):
-            waiting = [one for one in moved if one.state is state]
+            waiting = [one for one in moved if one.state is state and not concerns(one)]
             if waiting:
                 self._run_ids(name, [one.id for one in waiting])
                 told.update(one.queue for one in waiting)
@@ -208,9 +215,11 @@ class ServerTransaction(Transaction):
 
     def _vacate(self, records: Sequence[Record]) -> None:
         """Take jobs from their places; each must still be there, as it was seen."""
-        running = [one for one in records if one.state is State.RUNNING]
-        waiting = [one.id for one in records if one.state in WAITING]
+        free = [one for one in records if not concerns(one)]
+        running = [one for one in free if one.state is State.RUNNING]
+        waiting = [one.id for one in free if one.state in WAITING]
         ended = [one.id for one in records if one.state.finished]
+        self._unbind([one for one in records if concerns(one) and not one.state.finished])
         if running:
             self._still_held(running)
             self._expect(len(running), self._run_ids("stop", [one.id for one in running]))
@@ -237,19 +246,24 @@ class ServerTransaction(Transaction):
         if ids:
             self._vacate(list(self.load(ids).values()))
             self._run_ids("forget", ids)
+            if self.pace is not None:
+                self.unmark(ids)
 
     def lost(self, overdue: bool, workers: Collection[str], limit: int) -> list[str]:
         found: dict[str, None] = {}
         if overdue:
-            found.update(dict.fromkeys(self._ids("lost", self.now.steady, limit)))
-        if workers and len(found) < limit:
-            among, values = self._among(workers)
-            rows = self._rows(self._sql["lost_of"].replace("{ids}", among), [*values, limit])
-            found.update((row[0], None) for row in rows)
+            for name in ("lost", "lost_bound"):
+                found.update(dict.fromkeys(self._ids(name, self.now.steady, limit)))
+        for name in ("lost_of", "lost_bound_of"):
+            if workers and len(found) < limit:
+                among, values = self._among(workers)
+                rows = self._rows(self._sql[name].replace("{ids}", among), [*values, limit])
+                found.update((row[0], None) for row in rows)
         return list(found)[:limit]
 
     def expired(self, limit: int) -> list[str]:
-        return self._ids("expired", self.now.wall, limit)
+        free = self._ids("expired", self.now.wall, limit)
+        return (free + self._ids("expired_bound", self.now.wall, limit))[:limit]
 
     def forget_ended(self, limit: int) -> int:
         ids: list[str] = []
@@ -272,7 +286,7 @@ class ServerTransaction(Transaction):
             parameters.append(cursor)
         clause = f"WHERE {' AND '.join(where)}" if where else ""
         sql = f"SELECT * FROM ({self._sql['record']}) k {clause} ORDER BY k.id DESC LIMIT %s"
-        return [record(row) for row in self._rows(sql, [self.now.wall, *parameters, limit])]
+        return [record(row) for row in self._rows(sql, [self.now.wall, self.now.wall, *parameters, limit])]
 
     def _conditions(self, which: Filter) -> tuple[list[str], list[object]]:
         """The SQL of a filter over the statement `record`, called k."""
@@ -297,11 +311,11 @@ class ServerTransaction(Transaction):
         return where, parameters
 
     def counts(self) -> list[Count]:
-        rows = self._rows(self._sql["counts"], [self.now.wall])
+        rows = self._rows(self._sql["counts"], [self.now.wall, self.now.wall])
         return [Count(queue, task, State(state), jobs) for queue, task, state, jobs in rows]
 
     def queues(self) -> set[str]:
-        waiting = {row[0] for name in ("ready_queues", "scheduled_queues") for row in self._rows(self._sql[name])}
+        waiting = {row[0] for name in QUEUES for row in self._rows(self._sql[name])}
         return waiting | set(self._ids("running_queues")) | {queue for queue, _, _ in self._kinds()}
 
     def ended(self, ids: Collection[str]) -> set[str]:
@@ -313,7 +327,7 @@ class ServerTransaction(Transaction):
         where, parameters = self._conditions(which)
         where.append("k.finished_at <= CASE WHEN k.place = 'SUCCESSFUL' THEN %s ELSE %s END")
         sql = f"SELECT k.id FROM ({self._sql['record']}) k WHERE {' AND '.join(where)}"
-        values: list[object] = [self.now.wall, *parameters, ended_by, failed_by]
+        values: list[object] = [self.now.wall, self.now.wall, *parameters, ended_by, failed_by]
         if limit is not None:
             sql += " LIMIT %s"
             values.append(limit)
@@ -356,7 +370,7 @@ def record(row: Sequence[Any]) -> Record:
     (
         job_id, task, queue, priority, body, state, due, enqueued_at, max_crashes, at_most_once, expires_at, failures,
         crashes, misses, errors, claim_id, worker, lease_until, cancel_requested, started_at, finished_at, prune_at,
-        result,
+        result, ties, knot,
     ) = row  # fmt: skip
     return Record(
         id=job_id,
@@ -382,6 +396,8 @@ def record(row: Sequence[Any]) -> Record:
         finished_at=finished_at,
         prune_at=prune_at,
         result=result,
+        ties=ties_in(ties, State(state)),
+        knot=knot.decode() if isinstance(knot, bytes) else knot,
     )
 
 
@@ -396,6 +412,7 @@ def _changed(one: Record) -> tuple[object, ...]:
         one.claim_id,
         one.worker,
         one.started_at,
+        ties_of(one),
         one.id,
     )
 

@@ -8,7 +8,7 @@ import time
 from typing import Final, Self
 
 from outwork.brokers.base import Capabilities
-from outwork.brokers.sql.broker import SQLBroker
+from outwork.brokers.sql.outbox import SQLStore
 from outwork.brokers.sql.sqlite_file import SQLiteFile, missing_directory
 from outwork.brokers.url import BrokerURL, boolean, seconds
 from outwork.errors import InvalidURL
@@ -18,7 +18,7 @@ BUSY_TIMEOUT: Final = 10.0
 PREFIX: Final = "outwork_"
 
 
-class SQLiteBroker(SQLBroker):
+class SQLiteBroker(SQLStore):
     """`sqlite:///relative.db`, `sqlite:////absolute.db`; a relative path is resolved when the object is made.
 
     Options: `lease`, `keep`, `keep_failed`, `busy_timeout` (seconds), `table_prefix`, `embedded` (true: a worker in the

@@ -16,7 +16,7 @@ from typing import ClassVar, Final, TypeVar
 
 from outwork.brokers.sql.connections import Connections, Role
 from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
-from outwork.brokers.sql.migrate import Step, steps, todo
+from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
 from outwork.brokers.sql.sqlite_bell import SQLiteBell
 from outwork.brokers.sql.sqlite_moves import SQLiteTransaction, placed_insertion
 from outwork.brokers.sql.sqlite_statements import statements
@@ -127,24 +127,29 @@ class SQLiteFile(Database):
 
     # ---- transactions -----------------------------------------------------------------------------------------------
 
+    def _transaction(self, connection: FileConnection) -> SQLiteTransaction:
+        tx = SQLiteTransaction(connection, self._sql, self._clock())
+        tx.pace = self.pace
+        return tx
+
     def write(self, role: Role, work: Callable[[Transaction], T]) -> T:
         def transact(connection: FileConnection) -> T:
             with immediate(connection):
-                return work(SQLiteTransaction(connection, self._sql, self._clock()))
+                return work(self._transaction(connection))
 
         return self._patiently(role, transact)
 
     def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
         def transact(connection: FileConnection) -> None:
             with immediate(connection):
-                tx = SQLiteTransaction(connection, self._sql, self._clock())
-                tx.insert([admit(job, body, tx.now) for job, body in jobs])
+                tx = self._transaction(connection)
+                tx.insert_free([admit(job, body, tx.now) for job, body in jobs])
 
         self._patiently(Role.ACCEPT, transact)
 
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         now = self._clock()
-        return list(placed_insertion(self._sql, [admit(job, body, now) for job, body in jobs]))
+        return list(placed_insertion(self._sql, [admit(job, body, now) for job, body in jobs], self.pace))
 
     def probes(self) -> tuple[Statement, Statement]:
         meta = f"{self._prefix}meta"
@@ -154,7 +159,7 @@ class SQLiteFile(Database):
         )
 
     def read(self, role: Role, work: Callable[[Transaction], T]) -> T:
-        return self._patiently(role, lambda connection: work(SQLiteTransaction(connection, self._sql, self._clock())))
+        return self._patiently(role, lambda connection: work(self._transaction(connection)))
 
     def _patiently(self, role: Role, run: Callable[[FileConnection], T]) -> T:
         def attempt() -> T:
@@ -300,13 +305,13 @@ class SQLiteFile(Database):
     def steps(self) -> list[Step]:
         return steps(self.dialect, self._prefix)
 
-    def version(self) -> int:
+    def standing(self) -> Standing:
         if not os.path.exists(self.path):
-            return 0
+            return standing({})
         try:
             connection = self._connect("rw")
             try:
-                return self._version(connection)
+                return self._standing(connection)
             finally:
                 connection.close()
         except sqlite3.Error as error:
@@ -332,18 +337,16 @@ class SQLiteFile(Database):
 
         return self._patiently(Role.READ, ask)
 
-    def _version(self, connection: FileConnection) -> int:
+    def _standing(self, connection: FileConnection) -> Standing:
         known = connection.execute(
             "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [f"{self._prefix}meta"]
         ).fetchone()
-        if not known:
-            return 0
-        row = connection.execute(f"SELECT value FROM {self._prefix}meta WHERE name = 'version'").fetchone()
-        return int(row[0]) if row else 0
+        return standing(dict(connection.execute(f"SELECT name, value FROM {self._prefix}meta")) if known else {})
 
     def _bring_up_to_date(self, connection: FileConnection) -> None:
-        if todo(self.steps(), self._version(connection), self.path):
+        if todo(self.steps(), self._standing(connection), self.path):
             self._migrate(connection, None)
+        self._agree_on_outbox(connection)
         boot = connection.execute(f"SELECT value FROM {self._prefix}meta WHERE name = 'boot'").fetchone()
         if boot and boot[0] == boot_id():
             return
@@ -355,11 +358,22 @@ class SQLiteFile(Database):
             ).rowcount
             if changed:
                 connection.execute(f"UPDATE {self._prefix}running SET lease_until = ?", [VOID_LEASE])
+                connection.execute(
+                    f"UPDATE {self._prefix}bound SET lease_until = ? WHERE lease_until IS NOT NULL", [VOID_LEASE]
+                )
+
+    def _agree_on_outbox(self, connection: FileConnection) -> None:
+        kept = self._transaction(connection).kept_pace()
+        if self.pace is None:
+            self.pace = kept
+        elif self.pace != kept:
+            with immediate(connection):
+                self._transaction(connection).keep_outbox(self.pace)
 
     def _migrate(self, connection: FileConnection, to: int | None) -> list[Step]:
         """Apply what is missing in one transaction: the write lock keeps all others out, and it is whole or nothing."""
         with immediate(connection):
-            missing = todo(self.steps(), self._version(connection), self.path, to)
+            missing = todo(self.steps(), self._standing(connection), self.path, to)
             for step in missing:
                 for statement in step.statements:
                     connection.execute(statement)

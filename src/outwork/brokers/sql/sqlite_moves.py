@@ -18,8 +18,11 @@ from typing import Any, Final
 import msgspec
 
 from outwork import codec
-from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
-from outwork.brokers.sql.dialect import Change, Look, Statement, Transaction
+from outwork.brokers.base import Claim, Claimed, Count, Filter, Pace, Presence
+from outwork.brokers.ledger import Change, concerns
+from outwork.brokers.sql.books import ties_in, ties_of
+from outwork.brokers.sql.dialect import Look, Statement
+from outwork.brokers.sql.sqlite_bound import SQLiteBound
 from outwork.brokers.sql.sqlite_statements import CHUNKS
 from outwork.job import WAITING, Moment, Record, State
 
@@ -31,8 +34,9 @@ COMMON: Final = frozenset({State.READY, State.SUCCESSFUL})
 
 _encode = msgspec.json.Encoder().encode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
-_decode_mix = msgspec.json.Decoder(list[tuple[str, bool]], strict=False).decode
-_decode_looks = msgspec.json.Decoder(list[tuple[str, bool, bool, float | None]], strict=False).decode
+_decode_looks = msgspec.json.Decoder(
+    list[tuple[str, bool, bool, float | None, bool, float | None]], strict=False
+).decode
 _decode_presence = msgspec.json.Decoder(Presence).decode
 
 
@@ -65,7 +69,7 @@ def positional(sql: str) -> tuple[str, tuple[int, ...]]:
     return text, () if order == list(range(len(order))) else tuple(order)
 
 
-class SQLiteTransaction(Transaction):
+class SQLiteTransaction(SQLiteBound):
     """On a connection that is inside a transaction."""
 
     def __init__(self, connection: sqlite3.Connection, sql: Mapping[str, str], now: Moment) -> None:
@@ -80,6 +84,9 @@ class SQLiteTransaction(Transaction):
     def _run(self, name: str, *parameters: object) -> int:
         """Run a statement that changes rows; how many."""
         return self._execute(self._sql[name], parameters).rowcount
+
+    def _run_rows(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        self._connection.executemany(self._sql[name], rows)
 
     def _one(self, name: str, *parameters: object) -> Any:
         """The one value of a statement that yields one row."""
@@ -98,6 +105,14 @@ class SQLiteTransaction(Transaction):
                 at += size
 
     def insert(self, records: Sequence[Record]) -> None:
+        bound = [record for record in records if concerns(record)]
+        self.insert_free([record for record in records if not concerns(record)] if bound else records)
+        if bound:
+            self.insert_tied(bound, map(_row, bound))
+            self.mark_those(bound)
+
+    def insert_free(self, records: Sequence[Record]) -> None:
+        """Add jobs that are not bound; those whose ids are known are left as they are."""
         new = sum(self._execute(sql, values).rowcount for sql, values in self.insertion(records))
         if not new:
             return
@@ -106,17 +121,25 @@ class SQLiteTransaction(Transaction):
             self._run("ready_new", new, self.now.wall)
         if State.SCHEDULED in states:
             self._run("scheduled_new", new, self.now.wall)
+        if self.pace is not None:
+            self._run("mark_new", new, self.now.wall + self.pace.grace, self.pace.horizon)
 
     def succeed(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> int:
+        values = self._texts(results)
+        done = self._run("succeed", self.now.wall, prune_at, values, claim_id)
+        self._run("stop_keys", values, claim_id)
+        return done
+
+    def _texts(self, results: Mapping[str, bytes]) -> str:
         if sum(map(len, results.values())) > VALUES_LIMIT:
             raise ValueError("too large for one statement")
         texts = {job_id: result.decode() for job_id, result in results.items()}
         if any("\0" in text for text in texts.values()):
             raise ValueError("JSON in SQLite ends at a NUL")
-        values = packed(texts)
-        done = self._run("succeed", self.now.wall, prune_at, values, claim_id)
-        self._run("stop_keys", values, claim_id)
-        return done
+        return packed(texts)
+
+    def _body(self, body: bytes) -> str | bytes:
+        return stored(body)
 
     def look(self, queues: Collection[str]) -> list[Look]:
         return [Look(*row) for row in _decode_looks(self._one("look", packed(queues), self.now.wall))]
@@ -128,30 +151,26 @@ class SQLiteTransaction(Transaction):
                 due = self._one("due", look.queue, self.now.wall, limit)
                 promoted += self._run("promote", due)
                 self._run("promoted", due)
+                promoted += self._promote_bound(look.queue, limit)
         return promoted
 
     def take(self, queue: str, most: int, claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         heads = queue, self.now.wall, most
-        claimed = self._claimed(claim_id, "heads", *heads)
+        claimed = self._fetched(claim_id, "front", *heads)
         if claimed:
             self._run("run_heads", *heads, claim_id, worker, lease_until)
             self._run("unready_heads", *heads)
         return claimed
 
-    def mix(self, queue: str, most: int, free: int) -> list[tuple[str, bool]]:
-        return _decode_mix(self._one("mix", queue, self.now.wall, most, min(free, most)))
-
     def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         self._run("run_these", packed(ids), claim_id, worker, lease_until, self.now.wall)
         self._run("unready", packed(ids))
-        place = {job_id: at for at, job_id in enumerate(ids)}
-        return sorted(self.held(claim_id, place), key=lambda one: place[one.id])
+        return self._fetched(claim_id, "bodies", packed(ids))
 
-    def held(self, claim_id: str, among: Collection[str] | None = None) -> list[Claimed]:
-        claimed = self._claimed(claim_id, "claimed", claim_id)
-        return claimed if among is None else [one for one in claimed if one.id in among]
+    def claimed_by(self, claim_id: str) -> list[Claimed]:
+        return self._fetched(claim_id, "claimed", claim_id) + self._fetched(claim_id, "claimed_bound", claim_id)
 
-    def _claimed(self, claim_id: str, name: str, *parameters: object) -> list[Claimed]:
+    def _fetched(self, claim_id: str, name: str, *parameters: object) -> list[Claimed]:
         return [
             Claimed(job_id, claim_id, _bytes(body), failures, crashes, misses, _failures(errors))
             for job_id, failures, crashes, misses, errors, body in self._execute(self._sql[name], parameters)
@@ -160,9 +179,13 @@ class SQLiteTransaction(Transaction):
     def extend(self, claims: Sequence[Claim], lease_until: float) -> set[str]:
         wanted = dict(claims)
         values = packed(wanted)
-        if self._run("extend", lease_until, values) == len(wanted):
+        extended = self._run("extend", lease_until, values)
+        if extended < len(wanted):
+            extended += self._run("extend_bound", lease_until, values)
+        if extended == len(wanted):
             return set()
-        return wanted.keys() - set(_decode_texts(self._one("holding", values)))
+        holding = _decode_texts(self._one("holding", values)) + _decode_texts(self._one("holding_bound", values))
+        return wanted.keys() - set(holding)
 
     def cancelling(self) -> set[str]:
         return set(_decode_texts(self._one("cancelling")))
@@ -170,7 +193,7 @@ class SQLiteTransaction(Transaction):
     # ---- rare -------------------------------------------------------------------------------------------------------
 
     def load(self, ids: Iterable[str]) -> dict[str, Record]:
-        wanted = list(ids)
+        wanted = list(dict.fromkeys(ids))
         if not wanted:
             return {}
         where = " WHERE j.id IN (SELECT value FROM json_each(?2))"
@@ -181,26 +204,31 @@ class SQLiteTransaction(Transaction):
         rows = self._execute(self._sql["record"] + where, parameters)
         return {row[0]: _record(row) for row in rows}
 
-    def move(self, changes: Sequence[Change]) -> None:
-        if not changes:
-            return
-        self._vacate([change.before for change in changes if change.after.state is not State.RUNNING])
-        asked = [after.id for _, after in changes if after.state is State.RUNNING]
+    def _move(self, changes: Sequence[Change]) -> None:
+        asked = {after.id for _, after in changes if after.state is State.RUNNING and not concerns(after)}
         if asked:
-            self._run("ask_to_stop", packed(asked))
-        moved = [after for _, after in changes if after.state is not State.RUNNING]
-        self._connection.executemany(self._sql["update"], [_changed(record) for record in moved])
-        for state, name in ((State.READY, "ready_these"), (State.SCHEDULED, "schedule_these")):
-            ids = [record.id for record in moved if record.state is state]
-            if ids:
-                self._run(name, packed(ids))
-        self._connection.executemany(self._sql["end"], [_end(record) for record in moved if record.state.finished])
+            self._run("ask_to_stop", packed(list(asked)))
+        self._vacate([before for before, _ in changes if before.id not in asked])
+        moved = [after for _, after in changes if after.id not in asked]
+        self._run_rows("update", [_changed(record) for record in moved])
+        bound = [record for record in moved if concerns(record) and not record.state.finished]
+        if bound:
+            self._bind(bound)
+        free = [record.id for record in moved if record.state is State.READY and not concerns(record)]
+        if free:
+            self._run("ready_these", packed(free))
+        later = [record.id for record in moved if record.state is State.SCHEDULED and not concerns(record)]
+        if later:
+            self._run("schedule_these", packed(later))
+        self._run_rows("end", [_end(record) for record in moved if record.state.finished])
 
     def _vacate(self, records: Sequence[Record]) -> None:
         """Take jobs from their places."""
-        running = [record.id for record in records if record.state is State.RUNNING]
-        waiting = [record.id for record in records if record.state in WAITING]
+        free = [record for record in records if not concerns(record)]
+        running = [record.id for record in free if record.state is State.RUNNING]
+        waiting = [record.id for record in free if record.state in WAITING]
         ended = [record.id for record in records if record.state.finished]
+        self._unbind([record for record in records if concerns(record) and not record.state.finished])
         if running:
             self._run("stop", packed(running))
         if waiting:  # a scheduled one that is due counts as ready before it is moved: look in both
@@ -213,6 +241,8 @@ class SQLiteTransaction(Transaction):
         if ids:
             self._vacate(list(self.load(ids).values()))
             self._run("forget", packed(ids))
+            if self.pace is not None:
+                self.unmark(ids)
 
     def lost(self, overdue: bool, workers: Collection[str], limit: int) -> list[str]:
         return _decode_texts(self._one("lost", overdue, self.now.steady, packed(workers), limit))
@@ -246,7 +276,7 @@ class SQLiteTransaction(Transaction):
         parameters: list[object] = []
         if which.states is not None:
             names = ", ".join(f"'{state.value}'" for state in which.states)
-            where.append(f"place IN ({names})")
+            where.append(f"state_now IN ({names})")
             if not {*which.states} & COMMON:
                 where.append(f"j.seq IN ({self._sql['uncommon'].replace('{states}', names)})")
         for column, value in (("queue", which.queue), ("task", which.task)):
@@ -296,12 +326,16 @@ class SQLiteTransaction(Transaction):
         return [msgspec.structs.replace(_decode_presence(presence), seen_at=seen_at) for presence, seen_at in rows]
 
 
-def placed_insertion(sql: Mapping[str, str], records: Sequence[Record]) -> Iterator[Statement]:
-    """The statements that add these jobs with their places on a connection that may add others: two for each job, of
-    which the second knows by `changes()` whether the first did anything."""
+def placed_insertion(
+    sql: Mapping[str, str], records: Sequence[Record], pace: Pace | None = None
+) -> Iterator[Statement]:
+    """The statements that add these jobs with their places on a connection that may add others: two for each job (three
+    with an outbox), which know by `changes()` whether the one before did anything."""
     for record in records:
         yield Statement(sql["insert 1"], _row(record))
         yield Statement(sql["place_ready" if record.state is State.READY else "place_scheduled"], ())
+        if pace is not None:
+            yield Statement(sql["mark_placed"], (pace.send_at(record.enqueued_at, record.due),))
 
 
 # ---- rows and records -----------------------------------------------------------------------------------------------
@@ -334,7 +368,7 @@ def _record(row: Sequence[Any]) -> Record:
     (
         job_id, task, queue, priority, body, state, due, enqueued_at, max_crashes, at_most_once, expires_at, failures,
         crashes, misses, errors, claim_id, worker, lease_until, cancel_requested, started_at, finished_at, prune_at,
-        result,
+        result, ties, knot,
     ) = row  # fmt: skip
     return Record(
         id=job_id,
@@ -360,6 +394,8 @@ def _record(row: Sequence[Any]) -> Record:
         finished_at=finished_at,
         prune_at=prune_at,
         result=None if result is None else _bytes(result),
+        ties=ties_in(ties, State(state)),
+        knot=knot,
     )
 
 
@@ -374,6 +410,7 @@ def _changed(record: Record) -> tuple[object, ...]:
         record.claim_id,
         record.worker,
         record.started_at,
+        ties_of(record),
         record.id,
     )
 

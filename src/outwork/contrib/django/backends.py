@@ -188,7 +188,7 @@ class OutworkBackend(BaseTaskBackend):
             )
         except EnqueueError as error:
             raise InvalidTask(str(error)) from error
-        return MadeCall(changed.bind(*args, **kwargs), self.alias)
+        return MadeCall(changed.call_of(args, kwargs), self.alias)
 
     def _send(self, call: MadeCall, result: TaskResult) -> None:
         self.app.enqueue(call)

@@ -14,7 +14,11 @@ from outwork.contrib.django.database import VENDORS, DatabaseBroker
 from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
 
 LABEL = "outwork"
-TABLES = ("ready", "scheduled", "running", "ended", "job", "worker")
+TABLES = ("ready", "scheduled", "running", "ended", "job", "worker", "outbox", "bound", "cell")
+NEW_IN = {2: ("outbox",), 3: ("bound", "cell")}
+"""The tables that a later file brought."""
+NEW_COLUMNS = {3: ("ties", "progress")}
+"""The columns of `job` that it brought."""
 
 
 def broker_on(alias: str) -> JoinedBroker | None:
@@ -45,7 +49,7 @@ class RunSchemaFiles(Operation):
         if joined is None or not router.allow_migrate(alias, app_label):
             return
         database = joined.database
-        at = 0 if schema_editor.collect_sql else database.version()
+        at = 0 if schema_editor.collect_sql else database.standing().version
         for step in database.steps():
             if at < step.number <= self.to:
                 for statement in step.statements:
@@ -53,9 +57,15 @@ class RunSchemaFiles(Operation):
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         alias = schema_editor.connection.alias
-        if self.to == 1 and broker_on(alias) is not None and router.allow_migrate(alias, app_label):
-            for name in (*TABLES, "meta"):
-                schema_editor.execute(f"DROP TABLE IF EXISTS {PREFIX}{name}", params=None)
+        joined = broker_on(alias)
+        if joined is None or not router.allow_migrate(alias, app_label):
+            return
+        for name in (*TABLES, "meta") if self.to == 1 else NEW_IN[self.to]:
+            schema_editor.execute(f"DROP TABLE IF EXISTS {PREFIX}{name}", params=None)
+        if self.to > 1 and (schema_editor.collect_sql or joined.database.standing().version == self.to):
+            for name in NEW_COLUMNS.get(self.to, ()):
+                schema_editor.execute(f"ALTER TABLE {PREFIX}job DROP COLUMN {name}", params=None)
+            schema_editor.execute(f"UPDATE {PREFIX}meta SET value = '{self.to - 1}' WHERE name = 'version'")
 
     def describe(self) -> str:
         return f"Bring the tables of Outwork to version {self.to}"
@@ -71,7 +81,7 @@ def after_migrate(*, using: str, plan: Any = None, **named: Any) -> None:
         return
     if MigrationLoader.migrations_module(LABEL)[0] is None:
         joined.migrate()
-    elif plan is None and hasattr(mail, "outbox") and joined.database.version():
+    elif plan is None and hasattr(mail, "outbox") and joined.database.standing().version:
         with connections[using].cursor() as cursor:
             for name in TABLES:
                 cursor.execute(f"DELETE FROM {PREFIX}{name}")

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 from outwork.contrib.django.compat import InvalidTask, Task
 from outwork.errors import DeclarationError, InvalidOption
 from outwork.job import DEFAULT_QUEUE
+from outwork.options import Delivery, Duration, Executor, Options, make_options
 from outwork.retry import Retry
-from outwork.task import Delivery, Duration, Executor, Options, make_options
 
 T = TypeVar("T", bound=Task)
 
@@ -111,6 +111,15 @@ def outwork_options(task: Task) -> Options:
         delivery=extras.get("delivery", "at_least_once"),
         executor=extras.get("executor"),
         takes_context=True,
+        unique=False,
+        unique_for=None,
+        unique_key=None,
+        on_conflict=None,
+        limit=None,
+        cron=None,
+        every=None,
+        timezone=None,
+        misfire=None,
     )
 
 

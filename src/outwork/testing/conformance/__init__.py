@@ -16,6 +16,7 @@
 start of each test. What the broker's capabilities deny is skipped, with the name of the capability as the reason:
 a broker without `results` keeps no records (nor knows what is next due, or has expired in a queue), one that is not
 `fenced` does not know who claimed what, so a claim is the affair of the object that made it.
+A store that can stand beside a transport is an `Outbox`, too: its promises are `OutboxConformance`.
 This package needs pytest; nothing else of Outwork does.
 """
 
@@ -34,11 +35,16 @@ pytest.register_assert_rewrite(
             "waiting",
             "tending",
             "storing",
+            "sending",
+            "bounding",
+            "composing",
+            "steering",
         )
     )
 )
 
 from outwork.testing.conformance.rig import MakeBroker, Promises, Rig, new_job, shares  # noqa: E402
+from outwork.testing.conformance.sending import OutboxConformance  # noqa: E402
 from outwork.testing.conformance.suite import BrokerConformance  # noqa: E402
 
-__all__ = ["BrokerConformance", "MakeBroker", "Promises", "Rig", "new_job", "shares"]
+__all__ = ["BrokerConformance", "OutboxConformance", "MakeBroker", "Promises", "Rig", "new_job", "shares"]

@@ -11,10 +11,9 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 import pytest
 from msgspec import Raw
 
-from outwork.brokers.base import Broker, Claim, Claimed, Exchanged, Presence, Settlement, Share, Store, Tended
-from outwork.errors import EnqueueError
+from outwork.brokers.base import Accepted, Broker, Claim, Claimed, Exchanged, Presence, Settlement, Share, Store, Tended
 from outwork.ids import new_claim_id, new_job_id
-from outwork.job import DEFAULT_QUEUE, WIRE_VERSION, Answer, Failure, Job, Outcome, Record, Terms
+from outwork.job import DEFAULT_QUEUE, WIRE_VERSION, Answer, Failure, Job, Outcome, Record, State, Terms
 
 T = TypeVar("T")
 
@@ -172,7 +171,7 @@ class Rig:
     def put_one(self, job: Job | None = None) -> str:
         return self.put(job or new_job())[0]
 
-    def offer(self, *jobs: Job) -> list[EnqueueError | None]:
+    def offer(self, *jobs: Job) -> list[Accepted]:
         return self.broker.enqueue(jobs)
 
     def exchange(
@@ -214,10 +213,23 @@ class Rig:
     def take_one(self, *, queues: Sequence[Share] = DEFAULT_SHARES, worker: str = "worker-1") -> Claimed:
         return self.take(1, queues=queues, worker=worker)[0]
 
+    def find_closed(self, job_id: str) -> None:
+        """Claim, in vain, until this job was found before a closed gate: a transport may have to deliver it first."""
+        deadline = time.monotonic() + DEADLINE
+        while self.record(job_id).state is not State.HELD:
+            assert time.monotonic() < deadline, f"job {job_id} is {self.record(job_id).state}, not held"
+            assert self.claim() == []
+            self.broker.wait([queue for queue, _ in DEFAULT_SHARES], 0.1)
+
     def settle(self, claimed: Claimed, outcome: Outcome) -> Answer:
         """Tell the broker what became of a job; its answer."""
         [answer] = self.exchange([Settlement(claimed.id, claimed.claim_id, outcome)]).answers
         return answer
+
+    def settle_all(self, claimed: Sequence[Claimed], outcome: Outcome) -> None:
+        """Settle all of these in one exchange; each must be accepted."""
+        answers = self.exchange([Settlement(one.id, one.claim_id, outcome) for one in claimed]).answers
+        assert answers == [Answer.DONE] * len(claimed)
 
     def end(self, outcome: Outcome, job: Job | None = None) -> str:
         """Enqueue a job, claim it and settle it so; its id."""

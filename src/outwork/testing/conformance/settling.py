@@ -217,6 +217,16 @@ class SettlingPromises(Promises):
         assert (record.state, record.result) == (State.CANCELLED, None)
         assert record.finished_at == about(rig.broker.now())
 
+    def test_a_cancelled_attempt_may_say_why(self, rig: Rig) -> None:
+        rig.put_one()
+        first = new_failure("first")
+        rig.settle(rig.take_one(), Again(0.0, (first,)))
+        claimed = rig.take_one()
+        why = (first, new_failure("it is not needed any more"))
+        rig.settle(claimed, Cancelled(why))
+        record = rig.record(claimed.id)
+        assert (record.state, record.errors) == (State.CANCELLED, why)
+
     def test_attempts_are_failures_and_crashes_and_the_one_that_runs(self, rig: Rig) -> None:
         rig.need("fenced")
         job_id = rig.put_one()

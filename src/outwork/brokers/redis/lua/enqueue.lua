@@ -1,26 +1,12 @@
--- keys: job body ready later expiry ids counts
--- needs: record tally waiting
+-- keys: job body ready later expiry ids counts outbox pace
+-- needs: record tally waiting outbox laying
 --
--- ARGV: offset, then for each job: id, head, timing, body
---   head    flags, length of names, place (4 bytes), max_crashes (4 bytes), names
---   body    in the record, or in BODY, if the flags say so
---   timing  '' or: which of due, delay, expires are given (1, 2, 4), and the three of them
+-- ARGV: offset, then for each job: id, head, timing, body (see `laying`). None of them has ties.
 --
 -- The first write is an HSET, which a full server refuses: so a batch is written whole or not at all.
 
-local at = pack('>d', now)
 local put, bodies, index, ready = {}, {}, {}, entries.ready
 local fresh, plain = {}, {}
-local no_tail = sub(NEVER, 1, 11)
-
--- A record up to the length of its body, and from there to its body.
-local function front_of(head, state)
-    return state .. NEVER .. sub(head, 1, 3)
-end
-
-local function middle_of(head, due, expires)
-    return sub(head, 4, 4) .. due .. sub(NEVER, 1, 12) .. sub(head, 5, 8) .. at .. expires .. sub(head, 9)
-end
 
 -- How the record of a job that may start at once begins, and its place in READY: the same for all that have this head.
 local function plain_of(head, names)
@@ -33,18 +19,7 @@ local function plain_of(head, names)
     return known
 end
 
-local function timed(id, head, timing, names, length, rest)
-    local state, due, expires = 'R', now, sub(NEVER, 1, 8)
-    local given, when, delay, patience = unpacked('>Bddd', timing)
-    if has(given, 1) then due = when end
-    if has(given, 2) then due = now + delay end
-    if due > now then state = 'S' end
-    if has(given, 4) then expires = pack('>d', math.max(due, now) + patience) end
-    local s = front_of(head, state) .. length .. middle_of(head, pack('>d', math.max(due, 0)), expires) .. rest
-    enter(id, s, names)
-    return s
-end
-
+local soon = kept() and exact(now + pace.grace)
 local ids = {}
 for i = 2, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local known, n, r = fetch(JOB, ids), 1, 1 -- places in lists: `#` searches for the end each time
@@ -58,16 +33,22 @@ for k, id in ipairs(ids) do
             bodies[#bodies + 1] = body
             body = ''
         end
-        local length = pack('>I2', #body)
         put[n], index[n], index[n + 1] = id, '0', id
         if timing == '' then
             local same = plain[head] or plain_of(head, names)
             same.jobs = same.jobs + 1
-            put[n + 1] = same.front .. length .. same.middle .. body .. no_tail
+            put[n + 1] = same.front .. pack('>I2', #body) .. same.middle .. body .. no_tail
             ready[r], ready[r + 1] = '0', same.start .. id
             r = r + 2
+            if soon then
+                marks[#marks + 1] = soon
+                marks[#marks + 1] = id
+            end
         else
-            put[n + 1] = timed(id, head, timing, names, length, body .. no_tail)
+            local s = laid(head, timing, body)
+            put[n + 1] = s
+            enter(id, s, names)
+            mark(id, s, true)
             r = #ready + 1
         end
         n = n + 2
@@ -78,6 +59,7 @@ many('HSET', JOB, put)
 many('HSET', BODY, bodies)
 many('ZADD', IDS, index)
 write_entries()
+write_marks()
 for _, same in pairs(plain) do
     count('R', same.names, same.jobs)
     ring(same.queue)

@@ -1,10 +1,12 @@
--- keys: job body errors result ready later held claims expiry ended counts watch
--- needs: record tally waiting ending failing holding
+-- keys: job body errors result ready later aside knots held claims expiry ended counts watch outbox pace
+-- keys: ties cell attention until paused stops
+-- needs: record tally waiting outbox ending failing holding handing attention
+-- opens: ties cells gates following
 --
 -- ARGV: offset, claim id, worker, limit, free, lease, keep, keep_failed, number of queues, then for each queue its name
 -- and share, then for each settlement: id, how, text. How is a kind, the claim id, a NUL, and a value:
---   D done (keep, result)   F dead (keep, errors)   B result too large (keep, message)   C cancelled
---   A again, N again and not counted (delay, errors)   R released, M released as unknown (delay)
+--   D done (keep, result)   F dead (keep, errors)   B result too large (keep, message)   C cancelled (errors)
+--   A again, N again and not counted (delay, errors)   R released, M released as unknown (delay)   H held
 --
 -- Every phase removes before it adds, because a server that is full refuses a script's first write if that adds:
 -- workers go on settling when nothing can be enqueued any more.
@@ -18,9 +20,11 @@ local first = 10 + 2 * queue_count
 local put, results, failures = {}, {}, {}
 local done = {}      -- how many jobs of these names were successful
 local releasing = {} -- how many jobs a claim lost, and its worker
+local stopped = {}   -- jobs that were asked to stop
+local let_go_jobs = 0
 
 -- Back to where jobs wait, counted or not.
-local function wait_again(id, s, names, due, failed, missed, text)
+local function wait_again(id, s, names, due, failed, missed, text, hold)
     local flags = byte(s, 18)
     if text ~= '' or failed + missed > 0 then flags = with(flags, HISTORY) end
     if text ~= '' then
@@ -33,9 +37,15 @@ local function wait_again(id, s, names, due, failed, missed, text)
         count('C', names, 1)
         return finish(id, s, 'C', keep_failed)
     end
+    if hold then
+        s = 'H' .. NEVER .. sub(s, 18)
+        enter_aside(id, s, names, books().note_pause(id, names))
+        return s
+    end
     due = due or number_at('>d', s, 24)
     s = (due > now and 'S' or 'R') .. NEVER .. sub(s, 18, 23) .. pack('>d', due) .. sub(s, 32)
     enter(id, s, names)
+    mark(id, s, true)
     return s
 end
 
@@ -53,11 +63,17 @@ local function settle(id, s, t, names, kind, value, text)
         s = sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19, 31) .. pack('>I4', failed) .. sub(s, 36)
         return finish(id, s, 'F', value == '' and keep_failed or value)
     elseif kind == 'C' then
+        if text ~= '' then
+            failures[#failures + 1] = id
+            failures[#failures + 1] = text
+            s = sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19)
+        end
         count('C', names, 1)
         return finish(id, s, 'C', keep_failed)
     elseif kind == 'A' or kind == 'N' then
         return wait_again(id, s, names, now + value, kind == 'A' and 1 or 0, 0, text)
     end
+    if kind == 'H' then return wait_again(id, s, names, nil, 0, 0, '', true) end
     local delay = tonumber(value)
     return wait_again(id, s, names, delay > 0 and now + delay or nil, 0, kind == 'M' and 1 or 0, '')
 end
@@ -67,7 +83,11 @@ local hows = {}
 local function read_how(how)
     local cut = find(how, '\0', 1, true)
     local read = {kind = sub(how, 1, 1), claim = sub(how, 2, cut - 1), value = sub(how, cut + 1)}
-    if read.kind == 'D' then read.ending = front_for('D', read.value == '' and keep or read.value) end
+    if read.kind == 'D' then
+        local long = tonumber(read.value == '' and keep or read.value)
+        read.ending = front_for('D', long)
+        read.reporting = front_for('D', math.max(long, keep_failed)) -- somebody comes for its result, perhaps late
+    end
     read.losing = releasing[read.claim] or {jobs = 0}
     releasing[read.claim] = read.losing
     hows[how] = read
@@ -79,7 +99,7 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
     local ids = {}
     for i = first, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
     call('HDEL', HELD, '')
-    local i, p = first, 0
+    local i, p, stops = first, 0, call('EXISTS', STOPS) == 1
     for k, s in ipairs(fetch(JOB, ids)) do
         local how, text, answer = hows[ARGV[i + 1]] or read_how(ARGV[i + 1]), ARGV[i + 2], 'S'
         i = i + 3
@@ -90,6 +110,12 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
                 if byte(s, 1) == RUNNING then
                     answer = 'D'
                     local id, names, losing, ending = ids[k], names_of(s), how.losing, how.ending
+                    local flags, ties = byte(s, 18), nil
+                    if flags >= TIED then
+                        ties = books().ties_of(id, s)
+                        if ending and ties.reports then ending = how.reporting end
+                    end
+                    if stops and has(flags, ASKED) then stopped[#stopped + 1] = worker_of(s, t) .. '\0' .. id end
                     losing.jobs = losing.jobs + 1
                     losing.worker = losing.worker or worker_of(s, t)
                     if not ending then
@@ -102,9 +128,10 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
                         else
                             results[#results + 1] = id
                             results[#results + 1] = text
-                            s = ending.front .. char(with(byte(s, 18), RESULT_APART)) .. sub(s, 19)
+                            s = ending.front .. char(with(flags, RESULT_APART)) .. sub(s, 19)
                         end
                     end
+                    if ties then s = books().moved(id, s, ties, true) end
                     put[p + 1], put[p + 2] = id, s
                     p = p + 2
                 end
@@ -122,35 +149,41 @@ if #ARGV >= first then -- no job comes twice: the broker sees to that
     many('HSET', JOB, put)
     many('HSET', RESULT, results)
     many('HSET', ERRORS, failures)
+    many('ZREM', STOPS, stopped)
     write_entries()
+    write_marks()
     write_endings()
+    if book then let_go_jobs = book.follow() end
 end
 
 -- ---- claim ----
 
 local front, tail = 'X' .. pack('>dd', now + lease, 0), pack('>dBI2', now, #claim_id, #worker) .. claim_id .. worker
-local taken, bodies, claimed = {}, {}, {}
-local apart, history, with_history = {}, {}, {}
+local claimed = {}
+local parked = {} -- jobs that stop at a gate, and their records
+local PARKING = 1000
 put = {}
 
--- Hand out a job: the n-th.
-local function hand_out(n, id, s, b, t)
-    taken[n], bodies[n] = id, sub(s, b, t - 1)
-    local flags = byte(s, 18)
-    if flags >= BODY_APART then
-        if has(flags, BODY_APART) then apart[#apart + 1] = n end
-        if flags >= HISTORY then
-            history[#history + 1] = n - 1
-            history[#history + 1] = s
-            with_history[#with_history + 1] = id
-        end
-    end
-end
-
--- Whether a ready job may not be claimed now: it waited too long, is solo, or is lost (the server may evict keys).
-local function barred(flags, s)
+-- Whether a ready job may not be claimed now: it waited too long, is solo, stops at a gate, or is lost (the server may
+-- evict keys).
+local function barred(flags, id, s)
     if not s or has(flags, EXPIRES) and number_at('>d', s, 56) <= now then return 'late' end
-    return flags % 4 > 0 and free <= 0 and 'solo'
+    local gates = flags >= TIED and books().gates_of(id)
+    if not gates and flags % 4 == 0 then return false end
+    if free <= 0 then return 'solo' end
+    local gate = gates and book.closed_gate(gates)
+    if gate then
+        local names = names_of(s)
+        s = 'H' .. sub(s, 2)
+        count('R', names, -1)
+        enter_aside(id, s, names, book.stop_at(gate))
+        parked[#parked + 1] = id
+        parked[#parked + 1] = s
+        return 'parked'
+    end
+    if gates then book.pass(gates) end
+    free = free - 1
+    return false
 end
 
 -- Take up to `left` ready jobs of a queue. True if some may remain that another worker could take.
@@ -158,20 +191,20 @@ local function claim_from(queue, left)
     local low, high, after = '[' .. queue .. '\0', '(' .. queue .. '\1', #queue + 11
     local skipped = 0
     while left > 0 do
-        local asked = left
+        local asked = #parked > 0 and math.max(left, 50) or left
         local members = call('ZRANGEBYLEX', READY, low, high, 'LIMIT', skipped, asked)
         local ids, leaving, unexpiring = {}, {}, {}
         for k, member in ipairs(members) do ids[k] = sub(member, after) end
         for k, s in ipairs(fetch(JOB, ids)) do
+            if left == 0 then break end
             local flags = s and byte(s, 18) or 0
-            local bar = (flags > 0 or not s) and barred(flags, s)
+            local bar = (flags > 0 or not s) and barred(flags, ids[k], s)
             if bar == 'solo' then
                 skipped = skipped + 1
             else
                 leaving[#leaving + 1] = members[k] -- one that is late stays in EXPIRY, and tend ends it
+                if bar ~= 'late' and has(flags, EXPIRES) then unexpiring[#unexpiring + 1] = ids[k] end
                 if not bar then
-                    if flags % 4 > 0 then free = free - 1 end
-                    if has(flags, EXPIRES) then unexpiring[#unexpiring + 1] = ids[k] end
                     left = left - 1
                     local id, b, t, n = ids[k], body_of(s), tail_of(s), #taken + 1
                     local names = sub(s, 64, b - 1)
@@ -183,13 +216,14 @@ local function claim_from(queue, left)
         end
         many('ZREM', READY, leaving)
         many('ZREM', EXPIRY, unexpiring)
-        if #members < asked then return skipped > 0 end
-        if skipped >= limit then return true end
+        if left > 0 and #members < asked then return skipped > 0 end
+        if skipped >= limit or #parked >= PARKING then return true end
     end
     return first_of(READY, queue) ~= nil
 end
 
-local next_due
+local look, next_due = next_look(), nil
+if look and look <= now then books().attend() end
 local held, held_records = held_by(claim_id)
 for i = 10, first - 1, 2 do
     local queue, share = ARGV[i], tonumber(ARGV[i + 1])
@@ -220,11 +254,26 @@ if #taken > 0 then
         count('X', names, jobs)
     end
 end
+if #parked > 0 then
+    many('HSET', JOB, parked)
+    write_entries()
+    local waiting = {}
+    for k = 1, #parked, 2 do waiting[#waiting + 1] = parked[k] end
+    unmark(waiting)
+end
+if book then
+    book.write_cells()
+    look = next_look()
+end
+if look then
+    next_due = math.min(next_due or math.huge, math.max(0, look - now))
+    if book and look == book.soonest_set() and limit > 0 and #taken >= limit then ring(ARGV[10]) end -- it is left to another worker, too
+end
 for n, s in ipairs(held_records) do hand_out(n, held[n], s, body_of(s), tail_of(s)) end
-for _, n in ipairs(apart) do bodies[n] = call('HGET', BODY, taken[n]) end
+fetch_bodies_apart()
 write_tally()
 ring_for_entries()
 return {
-    table.concat(answers), next_due and string.format('%.6f', next_due) or '', taken, bodies, history,
+    table.concat(answers), next_due and string.format('%.6f', next_due) or '', let_go_jobs > 0 and 1 or 0, taken, bodies, history,
     fetch(ERRORS, with_history),
 }

@@ -1,9 +1,10 @@
--- keys: job ids
--- needs: record fitting
+-- keys: job ids attention
+-- needs: record fitting attention
 --
 -- ARGV: offset, where to begin ('+' or '(' and an id), how many are wanted, how many to look at, filter (4).
--- Answers where to go on ('' at the end) and the ids that fit, newest first.
+-- Answers where to go on ('' at the end) and the ids that fit, newest first. Or 'attend': run that first.
 
+if look_is_due() then return 'attend' end
 local wanted, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ids = call('ZREVRANGEBYLEX', IDS, ARGV[2], '-', 'LIMIT', 0, budget)
 local found = {}

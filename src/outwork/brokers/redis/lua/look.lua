@@ -1,10 +1,10 @@
--- keys: ready later
--- needs: record tally waiting
+-- keys: ready later attention
+-- needs: record tally waiting attention
 --
 -- ARGV: offset, queues. Answers 'now' if there is work, or in how many seconds a job is due, or ''. Rings that are left
 -- over from work that others took are removed, so that they wake nobody.
 
-local next_due = math.huge
+local next_due = (next_look() or math.huge) - now
 for i = 2, #ARGV do
     if first_of(READY, ARGV[i]) then return 'now' end
     local due = first_of(LATER, ARGV[i])

@@ -14,7 +14,7 @@ while looked < budget do
     local ids = ids_in(member)
     looked = looked + #ids
     for k, s in ipairs(fetch(JOB, ids)) do
-        if s and byte(s, 1) ~= RUNNING and not waits(s) then
+        if s and has_ended(s) then
             local age = now - (byte(s, 1) == 68 and ARGV[8] or ARGV[9])
             if number_at('>d', s, 10) <= age and fits(s, ARGV[4], ARGV[5], ARGV[6], ARGV[7]) then
                 found[#found + 1] = ids[k]

@@ -1,9 +1,9 @@
 -- A job's record is one string, made so that a move puts a new front before the rest and parses nothing:
 --
---    1  state: S scheduled, R ready, X running, D successful (done), F failed, C cancelled
+--    1  state: H held, S scheduled, R ready, X running, D successful (done), F failed, C cancelled
 --    2  lease_until of a running job, prune_at of one that ended; 10 finished_at       8 bytes each
 --   18  flags: 1 at most once, 2 has crashed, 4 asked to stop, 8 may expire, 16 the body is in BODY, 32 the result is in
---       RESULT, 64 has a history (counters or errors)
+--       RESULT, 64 has a history (counters or errors), 128 has ties (in TIES)
 --   19  lengths of the names and of the body                                           2 bytes each
 --   23  100 - priority, 24 due: as they stand they order the ready jobs                1 + 8 bytes
 --   32  failures, crashes, misses, max_crashes                                         4 bytes each
@@ -14,8 +14,8 @@
 -- Numbers are big-endian, so that bytes sort as numbers do. Bodies and results of more than 1 KB are kept apart, so that
 -- no move copies them; smaller ones would cost 80 bytes and a cache miss or two more in a hash of their own.
 
-local RUNNING, READY_NOW, SCHEDULED = 88, 82, 83 -- the states' bytes
-local AT_MOST_ONCE, CRASHED, ASKED, EXPIRES, BODY_APART, RESULT_APART, HISTORY = 1, 2, 4, 8, 16, 32, 64
+local RUNNING, READY_NOW, SCHEDULED, HELD_BACK = 88, 82, 83, 72 -- the states' bytes
+local AT_MOST_ONCE, CRASHED, ASKED, EXPIRES, BODY_APART, RESULT_APART, HISTORY, TIED = 1, 2, 4, 8, 16, 32, 64, 128
 local NEVER = string.rep('\0', 16)
 
 local function has(flags, flag)
@@ -65,7 +65,17 @@ end
 
 local function waits(s)
     local state = byte(s, 1)
+    return state == READY_NOW or state == SCHEDULED or state == HELD_BACK
+end
+
+-- Whether it waits in a line, or for its time.
+local function in_line(s)
+    local state = byte(s, 1)
     return state == READY_NOW or state == SCHEDULED
+end
+
+local function has_ended(s)
+    return not waits(s) and byte(s, 1) ~= RUNNING
 end
 
 -- The state as somebody who looks sees it: what fell due is ready.

@@ -1,5 +1,6 @@
--- keys: job body errors result ready later held claims expiry ended ids counts watch workers alive
--- needs: record tally waiting ending failing holding forgetting
+-- keys: job body errors result ready later aside knots held claims expiry ended ids counts watch workers alive outbox pace
+-- keys: ties cell attention until paused stops progress
+-- needs: record tally waiting outbox ties cells gates following ending failing holding forgetting
 --
 -- ARGV: offset, keep_failed, rescue (1 or 0), batch, prune batch, worker or '', its ttl, its presence, dead workers
 
@@ -19,6 +20,8 @@ if ARGV[6] ~= '' then
     call('HSET', WORKERS, ARGV[6], pack('>d', now) .. ARGV[8])
 end
 
+attend()
+
 -- ---- rescue ----
 
 local rescued, buried, put = 0, 0, {}
@@ -32,7 +35,7 @@ local function rescue_one(id, s, worker)
     local t, flags = tail_of(s), byte(s, 18)
     local names = names_of(s)
     local crashes, most = number_at('>I4', s, 36) + 1, number_at('>I4', s, 44)
-    local once = has(flags, AT_MOST_ONCE)
+    local once, ties = has(flags, AT_MOST_ONCE), ties_of(id, s)
     local message
     if once then
         message = 'worker died; the task is delivered at most once, so it is not started again'
@@ -44,19 +47,21 @@ local function rescue_one(id, s, worker)
     remember(id, 'WorkerDied', message, number_at('>I4', s, 32) + crashes, worker)
     count('X', names, -1)
     rescued = rescued + 1
+    if has(flags, ASKED) then call('ZREM', STOPS, worker .. '\0' .. id) end
     s = unclaimed(s, t)
     s = 'R' .. NEVER .. char(with(with(flags, CRASHED), HISTORY)) .. sub(s, 19, 35) .. pack('>I4', crashes) .. sub(s, 40)
     if once or crashes > most then
         buried = buried + 1
         count('F', names, 1)
-        save(id, finish(id, s, 'F', keep_failed))
+        s = finish(id, s, 'F', keep_failed)
     elseif has(flags, ASKED) then
         count('C', names, 1)
-        save(id, finish(id, s, 'C', keep_failed))
+        s = finish(id, s, 'C', keep_failed)
     else
         enter(id, s, names)
-        save(id, s)
+        mark(id, s, false)
     end
+    save(id, ties and moved(id, s, ties, true) or s)
 end
 
 -- The jobs of one claim whose lease ran out, or all of them. What is left keeps the claim, with its earliest end.
@@ -99,19 +104,22 @@ for _, field in ipairs(call('HKEYS', COUNTS)) do
 end
 many('HSET', JOB, put)
 write_entries()
+write_marks()
+follow()
 
 -- ---- expire: last, because what was rescued or fell due just now may be late already ----
 
 put = {}
 local late = call('ZRANGEBYSCORE', EXPIRY, '-inf', exact(now), 'LIMIT', 0, batch)
 local function expire_one(id, s)
-    local names = names_of(s)
+    local names, ties = names_of(s), ties_of(id, s)
     withdraw(id, s, names)
     remember(id, 'Expired', 'it waited longer than its `expires` allows',
         number_at('>I4', s, 32) + number_at('>I4', s, 36), '')
     s = unclaimed(s, tail_of(s))
     count('F', names, 1)
-    save(id, finish(id, sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19), 'F', keep_failed))
+    s = finish(id, sub(s, 1, 17) .. char(with(byte(s, 18), HISTORY)) .. sub(s, 19), 'F', keep_failed)
+    save(id, ties and moved(id, s, ties, false) or s)
 end
 for k, s in ipairs(fetch(JOB, late)) do
     if s then
@@ -121,7 +129,10 @@ for k, s in ipairs(fetch(JOB, late)) do
     end
 end
 many('HSET', JOB, put)
+unmark(late)
 write_endings()
+more = follow() > 0 or more -- they may be late, too
+forget_cells(prune_batch)
 
 -- ---- prune ----
 

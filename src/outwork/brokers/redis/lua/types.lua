@@ -1,4 +1,5 @@
--- keys: job body errors result ready later held claims expiry ended ids counts watch workers alive
+-- keys: job body errors result ready later held claims expiry ended ids counts watch workers alive outbox pace
+-- keys: aside knots ties cell attention until paused stops progress schedules
 --
 -- Answers what each key is.
 

@@ -3,8 +3,11 @@
 --    READY  queue NUL place(1) due(8) id        LATER  queue NUL due(8) id
 --
 -- so the order (priority, due, id) is exact, where a score of 53 bits could not hold a priority and a microsecond.
+-- ASIDE holds in the same way those that are held back, by what holds them, their knot; KNOTS says which that is:
+--
+--    ASIDE  length of the knot(4) knot place(1) due(8) id
 
-local entries = {ready = {}, later = {}, expiry = {}}
+local entries = {ready = {}, later = {}, expiry = {}, aside = {}, knots = {}}
 local touched = {}  -- queues that got a ready job
 local earliest = {} -- queues that got a scheduled job, and the member of the earliest of those
 
@@ -24,6 +27,20 @@ local function ring(queue)
         call('LPUSH', bell, 1)
         call('EXPIRE', bell, 60)
     end
+end
+
+local function aside_of(knot)
+    return pack('>I4', #knot) .. knot
+end
+
+-- Note a job that is held back from now on: written by `write_entries`.
+local function enter_aside(id, s, names, knot)
+    local aside, knots = entries.aside, entries.knots
+    aside[#aside + 1] = '0'
+    aside[#aside + 1] = aside_of(knot) .. sub(s, 23, 31) .. id
+    knots[#knots + 1] = id
+    knots[#knots + 1] = knot
+    count('H', names, 1)
 end
 
 -- Note a job that waits from now on: written by `write_entries`.
@@ -52,19 +69,28 @@ local function write_entries()
     many('ZADD', READY, entries.ready)
     many('ZADD', LATER, entries.later)
     many('ZADD', EXPIRY, entries.expiry)
-    entries = {ready = {}, later = {}, expiry = {}}
+    if entries.aside[1] then -- not every script has these keys
+        many('ZADD', ASIDE, entries.aside)
+        many('HSET', KNOTS, entries.knots)
+    end
+    entries = {ready = {}, later = {}, expiry = {}, aside = {}, knots = {}}
 end
 
--- A job that waits does so no longer.
+-- A job that waits does so no longer. The knot of one that was held back.
 local function withdraw(id, s, names)
-    local start = queue_of(names) .. '\0'
+    local start, knot = queue_of(names) .. '\0', nil
     if byte(s, 1) == READY_NOW then
         call('ZREM', READY, start .. sub(s, 23, 31) .. id)
-    else
+    elseif byte(s, 1) == SCHEDULED then
         call('ZREM', LATER, start .. sub(s, 24, 31) .. id)
+    else
+        knot = call('HGET', KNOTS, id)
+        if knot then call('ZREM', ASIDE, aside_of(knot) .. sub(s, 23, 31) .. id) end
+        call('HDEL', KNOTS, id)
     end
     if has(byte(s, 18), EXPIRES) then call('ZREM', EXPIRY, id) end
     count(sub(s, 1, 1), names, -1)
+    return knot
 end
 
 -- Make up to `most` jobs of a queue ready that are due. How many they were.

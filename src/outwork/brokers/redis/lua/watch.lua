@@ -7,7 +7,7 @@
 local ids, ended, put = {}, {}, {}
 for i = 3, #ARGV do ids[#ids + 1] = ARGV[i] end
 for k, s in ipairs(fetch(JOB, ids)) do
-    if not s or not (waits(s) or byte(s, 1) == RUNNING) then ended[#ended + 1] = ids[k] end
+    if not s or has_ended(s) then ended[#ended + 1] = ids[k] end
 end
 if #ended > 0 then return ended end
 call('HDEL', WATCH, '') -- a full server must not refuse what follows

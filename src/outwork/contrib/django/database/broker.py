@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self
 from django.db import connections, router
 
 from outwork.brokers.base import (
+    Accepted,
     Broker,
     Capabilities,
     Claim,
@@ -24,8 +25,10 @@ from outwork.brokers.base import (
     Exchanged,
     Extended,
     Filter,
+    Orders,
     Page,
     Presence,
+    Report,
     Settlement,
     Share,
     Store,
@@ -34,7 +37,7 @@ from outwork.brokers.base import (
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.url import BrokerURL
 from outwork.contrib.django.database.joined import JoinedBroker
-from outwork.errors import BrokerRefused, EnqueueError
+from outwork.errors import BrokerRefused
 from outwork.job import Job, State, Terms
 
 VENDORS: Final[dict[str, str]] = {
@@ -122,7 +125,7 @@ class DatabaseBroker(Broker, Store):
 
     # ---- the contract -----------------------------------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[EnqueueError | None]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
         return self.joined.enqueue(jobs)
 
     def exchange(
@@ -138,6 +141,9 @@ class DatabaseBroker(Broker, Store):
 
     def extend(self, claims: Sequence[Claim]) -> Extended:
         return self.own.extend(claims)
+
+    def orders(self, worker: str) -> Orders:
+        return self.own.orders(worker)
 
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
         return self.own.tend(presence, rescue=rescue, dead=dead)
@@ -192,6 +198,24 @@ class DatabaseBroker(Broker, Store):
         return self.own.prune(
             which, older_than=older_than, failed_older_than=failed_older_than, limit=limit, dry_run=dry_run
         )
+
+    def pause(self, what: str) -> None:
+        self.own.pause(what)
+
+    def resume(self, what: str) -> None:
+        self.own.resume(what)
+
+    def report(self, reports: Sequence[Report]) -> None:
+        self.own.report(reports)
+
+    def progress(self, ids: Sequence[str]) -> list[bytes | None]:
+        return self.own.progress(ids)
+
+    def tick(self, schedule: str, last: float | None, slot: float, jobs: Sequence[Job]) -> bool:
+        return self.own.tick(schedule, last, slot, jobs)
+
+    def schedules(self) -> dict[str, float]:
+        return self.own.schedules()
 
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         return self.own.wait_result(ids, timeout)

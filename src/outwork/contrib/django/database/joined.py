@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
-from outwork.brokers.sql.migrate import Step, steps, todo
+from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
 from outwork.brokers.sql.server_moves import Overtaken
 from outwork.errors import BrokerUnavailable, SchemaError
 from outwork.job import Job, Moment, Terms
@@ -158,12 +158,12 @@ class JoinedDatabase(Database):
             cursor.execute(f"SELECT name, value FROM {PREFIX}meta")
             return dict(cursor.fetchall())
 
-    def version(self) -> int:
-        return int(self.meta().get("version", 0))
+    def standing(self) -> Standing:
+        return standing(self.meta())
 
     def apply(self, to: int | None) -> list[Step]:
         with atomic(self.alias):
-            missing = todo(self.steps(), self.version(), f"the database {self.alias!r}", to)
+            missing = todo(self.steps(), self.standing(), f"the database {self.alias!r}", to)
             with self.connection.cursor() as cursor:
                 for step in missing:
                     for statement in step.statements:

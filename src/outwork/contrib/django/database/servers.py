@@ -22,7 +22,7 @@ class DjangoSession:
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._wrapper.cursor() as cursor:
             cursor.execute(sql, list(parameters))
-            return [tuple(map(_plain, row)) for row in cursor.fetchall()]
+            return [tuple(map(plain, row)) for row in cursor.fetchall()]
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
         with self._wrapper.cursor() as cursor:
@@ -34,7 +34,8 @@ class DjangoSession:
             cursor.executemany(sql, [list(row) for row in rows])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as our own sessions give it."""
     return bytes(value) if isinstance(value, memoryview | bytearray) else value
 
 

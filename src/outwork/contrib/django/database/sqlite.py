@@ -38,7 +38,7 @@ class JoinedSQLite(JoinedDatabase):
     def accept(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
         def insert(tx: Transaction) -> None:
             assert isinstance(tx, SQLiteTransaction)
-            tx.insert([admit(job, body, tx.now) for job, body in jobs])
+            tx.insert_free([admit(job, body, tx.now) for job, body in jobs])
 
         self.write(Role.ACCEPT, insert)
 

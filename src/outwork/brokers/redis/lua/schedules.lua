@@ -1,0 +1,5 @@
+-- keys: schedules
+--
+-- ARGV: offset. Answers the last slot of each schedule.
+
+return call('HGETALL', SCHEDULES)

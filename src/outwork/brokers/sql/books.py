@@ -1,0 +1,99 @@
+"""Cells and ties as they stand in the tables: JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from outwork.brokers.ledger import Cell
+from outwork.job import Record, State, spent
+from outwork.ties import Ties
+
+_encode = msgspec.json.Encoder().encode
+_cell = msgspec.json.Decoder(Cell).decode
+_ties = msgspec.json.Decoder(Ties).decode
+
+
+class Row(NamedTuple):
+    """A row of our table `bound`."""
+
+    id: str
+    queue: str
+    task: str
+    place: str
+    knot: str | None
+    solo: bool
+    rank: int
+    due: float
+    expires_at: float | None
+    claim_id: str | None
+    worker: str | None
+    lease_until: float | None
+    started_at: float | None
+    cancel_requested: bool
+
+
+def row_of(record: Record) -> Row:
+    """A bound job in its place."""
+    running = record.state is State.RUNNING
+    return Row(
+        id=record.id,
+        queue=record.queue,
+        task=record.task,
+        place=record.state.value,
+        knot=record.knot,
+        solo=record.solo,
+        rank=-record.priority,
+        due=record.due,
+        expires_at=record.expires_at,
+        claim_id=record.claim_id if running else None,
+        worker=record.worker if running else None,
+        lease_until=record.lease_until if running else None,
+        started_at=record.started_at if running else None,
+        cancel_requested=running and record.cancel_requested,
+    )
+
+
+def bond(job_id: str, task: str, queue: str, ties: str | None) -> Record:
+    """No more of a running job's record than what binds it."""
+    return Record(
+        id=job_id,
+        task=task,
+        queue=queue,
+        priority=0,
+        body=b"",
+        state=State.RUNNING,
+        due=0.0,
+        enqueued_at=0.0,
+        ties=ties_in(ties, State.RUNNING),
+    )
+
+
+def ties_of(record: Record) -> str | None:
+    """Its ties, to be stored."""
+    return None if record.ties is None else _encode(record.ties).decode()
+
+
+def ties_in(stored: str | None, state: State) -> Ties | None:
+    """Those stored of a job in this state: jobs that ended well leave theirs as they were."""
+    ties = None if stored is None else _ties(stored)
+    return spent(ties) if state.finished else ties
+
+
+def cell_in(stored: str) -> Cell:
+    """A cell that was stored."""
+    return _cell(stored)
+
+
+def cell_rows(cells: Mapping[str, Cell | None]) -> list[tuple[str, str, float | None, float | None]]:
+    """Cells to be stored, by their names."""
+    return [
+        (name, _encode(cell).decode(), cell.at, cell.until) for name, cell in sorted(cells.items()) if cell is not None
+    ]
+
+
+def after(prefix: str) -> str:
+    """What comes after all names that begin so."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

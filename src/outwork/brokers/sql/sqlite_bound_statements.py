@@ -1,0 +1,86 @@
+"""The SQL of SQLite for jobs that are bound to others and for the books, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COLUMNS: Final = (
+    "id, queue, task, place, knot, solo, rank, due, expires_at, claim_id, worker, lease_until, started_at, "
+    "cancel_requested"
+)
+_JOB: Final = "j.id, j.failures, j.crashes, j.misses, j.errors, j.body"
+
+
+def _line(table: str, bound: int, solo: int, limit: str) -> str:
+    place = "AND place = 'READY' " if bound else ""
+    return f"""
+        SELECT * FROM (SELECT rank, due, id, solo, {bound} AS bound FROM {{p}}{table}
+            WHERE queue = ?1 {place}AND solo = {solo} AND (expires_at IS NULL OR expires_at > ?2)
+            ORDER BY rank, due, id LIMIT {limit})"""
+
+
+_FREE: Final = f"{_line('ready', 0, 0, '?3')} UNION ALL {_line('ready', 0, 1, '?4')}"
+
+SQL: Final = {
+    "heads": f"SELECT * FROM ({_FREE}) ORDER BY rank, due, id",
+    "heads_of_all": f"""
+        SELECT * FROM ({_FREE} UNION ALL {_line("bound", 1, 0, "?3")} UNION ALL {_line("bound", 1, 1, "?4")})
+        ORDER BY rank, due, id""",
+    "insert_tied": """
+        INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body,
+                            ties) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+    "rewrite": "UPDATE {p}job SET priority = ?, body = ? WHERE id = ?",
+    "bind": f"INSERT INTO {{p}}bound ({COLUMNS}) VALUES ({', '.join('?' * 14)})",
+    "unbind": "DELETE FROM {p}bound WHERE id IN (SELECT value FROM json_each(?))",
+    "bound_due": """
+        SELECT json_group_array(id) FROM (
+            SELECT id FROM {p}bound WHERE queue = ? AND place = 'SCHEDULED' AND due <= ? ORDER BY due LIMIT ?)""",
+    "promote_bound": "UPDATE {p}bound SET place = 'READY' WHERE id IN (SELECT value FROM json_each(?))",
+    "run_bound": """
+        UPDATE {p}bound SET place = 'RUNNING', claim_id = ?2, worker = ?3, lease_until = ?4, started_at = ?5,
+            cancel_requested = 0
+        WHERE id IN (SELECT value FROM json_each(?1))""",
+    "claimed_bound": f"""
+        SELECT {_JOB} FROM {{p}}bound b CROSS JOIN {{p}}job j ON j.id = b.id
+        WHERE b.lease_until IS NOT NULL AND b.claim_id = ? ORDER BY b.queue, b.rank, b.due, b.id""",
+    "bodies": f"SELECT {_JOB} FROM json_each(?) v CROSS JOIN {{p}}job j ON j.id = v.value",
+    "running_bound": """
+        SELECT b.id, b.task, b.queue, j.ties
+        FROM json_each(?1) v CROSS JOIN {p}bound b ON b.id = v.value CROSS JOIN {p}job j ON j.id = b.id
+        WHERE b.claim_id = ?2 AND b.lease_until IS NOT NULL""",
+    "succeed_bound": """
+        INSERT INTO {p}ended
+        SELECT j.seq, 'SUCCESSFUL', b.queue, b.task, ?1, ?2, b.claim_id, b.worker, b.started_at, b.cancel_requested,
+               v.value
+        FROM json_each(?3) v CROSS JOIN {p}bound b ON b.id = v.key CROSS JOIN {p}job j ON j.id = b.id
+        WHERE b.claim_id = ?4""",
+    "unbind_keys": "DELETE FROM {p}bound WHERE id IN (SELECT key FROM json_each(?1)) AND claim_id = ?2",
+    "extend_bound": """
+        UPDATE {p}bound SET lease_until = ?1 WHERE lease_until IS NOT NULL AND id IN (
+            SELECT b.id FROM json_each(?2) v CROSS JOIN {p}bound b ON b.id = v.key WHERE b.claim_id = v.value)""",
+    "holding_bound": """
+        SELECT json_group_array(b.id) FROM json_each(?) v CROSS JOIN {p}bound b ON b.id = v.key
+        WHERE b.claim_id = v.value AND b.lease_until IS NOT NULL""",
+    "held": "SELECT json_group_array(id) FROM (SELECT id FROM {p}bound WHERE knot = ? ORDER BY rank, due, id LIMIT ?)",
+    "stopping": """
+        SELECT id FROM {p}running WHERE cancel_requested AND worker = ?1
+        UNION ALL SELECT id FROM {p}bound WHERE lease_until IS NOT NULL AND cancel_requested AND worker = ?1""",
+    "report": """
+        UPDATE {p}job SET progress = ?1 WHERE id = ?2 AND (
+            EXISTS (SELECT 1 FROM {p}running WHERE id = ?2 AND claim_id = ?3)
+            OR EXISTS (SELECT 1 FROM {p}bound WHERE id = ?2 AND claim_id = ?3 AND lease_until IS NOT NULL))""",
+    "progress": """
+        SELECT j.id, j.progress FROM json_each(?) v CROSS JOIN {p}job j ON j.id = v.value
+        WHERE j.progress IS NOT NULL""",
+    "cells": "SELECT name, value FROM {p}cell WHERE name IN (SELECT value FROM json_each(?))",
+    "named": "SELECT name, value FROM {p}cell WHERE name >= ? AND name < ?",
+    "set_cell": """
+        INSERT INTO {p}cell VALUES (?, ?, ?, ?)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at, until = excluded.until""",
+    "unset_cells": "DELETE FROM {p}cell WHERE name IN (SELECT value FROM json_each(?))",
+    "due_cells": "SELECT name FROM {p}cell WHERE at <= ? ORDER BY at LIMIT ?",
+    "forget_cells": """
+        DELETE FROM {p}cell WHERE name IN (SELECT name FROM {p}cell WHERE until <= ? ORDER BY until LIMIT ?)""",
+    "bound_among": """
+        SELECT id FROM {p}bound WHERE place = 'READY' AND id IN (SELECT value FROM json_each(?))""",
+}
