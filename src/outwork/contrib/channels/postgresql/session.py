@@ -1,0 +1,230 @@
+"""PostgreSQL as one event loop uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from asyncio import AbstractEventLoop
+from collections.abc import Iterable, Sequence
+from hashlib import md5
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from outwork.brokers.sql.postgresql_session import explained
+from outwork.contrib.channels.pipes import Limits, Listener, Parcel, Seen, is_inbox
+from outwork.contrib.channels.postgresql.stream import Row, Stream, Value
+from outwork.contrib.channels.room import Room
+from outwork.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from outwork.contrib.channels.postgresql.store import Opened, PostgreSQLStore
+
+TIMEOUT: Final = 20.0
+PRUNE_EVERY: Final = 60.0
+LONG: Final = struct.Struct(">q")
+DOUBLE: Final = struct.Struct(">d")
+
+
+class PostgreSQLSession:
+    """One connection, on which is listened for the pipes that somebody has waited for."""
+
+    def __init__(self, store: PostgreSQLStore, loop: AbstractEventLoop, listener: Listener) -> None:
+        self._store = store
+        self._loop = loop
+        self._listener = listener
+        self._stream: Stream | None = None
+        self._connecting: asyncio.Task[Stream] | None = None
+        self._listens: set[str] = set()
+        self._pruned = monotonic()
+        self._room = Room()
+
+    # ---- the verbs --------------------------------------------------------------------------------------------------
+
+    async def push(self, key: str, content: bytes, room: int, expiry: float) -> float | None:
+        fixed = b"f" if is_inbox(key) else b"t"
+        pipe = self._name(key)
+        count = self._room.is_to_be_counted(key, room)
+        rows = await self._call(
+            *("push", pipe, content, _text(room), _text(expiry), fixed, key.encode("ascii"), b"t" if count else b"f"),
+            binary=(1,),
+        )
+        await self._prune()
+        if not rows:
+            return None
+        [[age, held]] = rows
+        if count:
+            self._room.counted(key, _long(held), room)
+        return 0.0 if age is None else max(0.0, _double(age))
+
+    async def take(self, key: str, limit: int) -> list[Parcel]:
+        stream = await self._connected()
+        pipe = self._name(key)
+        if key not in self._listens:
+            try:
+                await stream.say(f'LISTEN "outwork_{md5(pipe, usedforsecurity=False).hexdigest()}"')
+            except psycopg.Error as error:
+                raise explained(error, self._store.url) from error
+            self._listens.add(key)
+        found: list[Parcel] = []
+        fixed = b"f" if is_inbox(key) else b"t"
+        while not found:
+            rows = await self._call("take", pipe, _text(limit), fixed)
+            found = [
+                Parcel(_long(place), _double(expires), content or b"")
+                for place, expires, content, good in rows
+                if good == b"\x01"
+            ]
+            if len(rows) < limit:
+                break
+        return found
+
+    def mute(self, key: str) -> None:
+        return  # parcels stay in their pipe until they are taken
+
+    async def put_back(self, key: str, parcels: Sequence[Parcel]) -> None:
+        pipe, spoken = self._name(key), key.encode("ascii")
+        for parcel in parcels:
+            await self._call(
+                "put_back", _text(parcel.place), pipe, _text(parcel.expires), parcel.content, spoken, binary=(3,)
+            )
+
+    async def attend(self, keys: Sequence[str]) -> None:
+        await self._call("attend", _texts(self._store.prefix + key for key in sorted(keys)))
+
+    async def join(self, group: str, channel: str, expiry: float) -> None:
+        await self._call("join", self._name(group), channel.encode("ascii"), _text(expiry))
+
+    async def leave(self, group: str, channel: str) -> None:
+        await self._call("leave", self._name(group), channel.encode("ascii"))
+
+    async def members(self, group: str) -> list[str]:
+        return [(name or b"").decode("ascii") for [name] in await self._call("members", self._name(group))]
+
+    async def spread(self, group: str | None, members: Sequence[str], body: bytes, limits: Limits) -> int:
+        team = None if group is None else self._name(group)
+        [[full, _]] = await self._call(
+            "spread",
+            *(team, _texts(members), self._store.prefix.encode("ascii"), body),
+            *(_text(limits.expiry), _text(limits.room)),
+            *(_texts(limits.exceptions), _texts(map(str, limits.exceptions.values()))),
+            binary=(3,),
+        )
+        return _long(full)
+
+    async def flush(self) -> None:
+        for name in ("forget_messages", "forget_members", "forget_readers"):
+            await self._call(name, self._store.prefix.encode("ascii"))
+
+    async def survey(self) -> list[Seen]:
+        rows = await self._call("survey", self._store.prefix.encode("ascii"))
+        cut = len(self._store.prefix)
+        found = [
+            Seen(
+                (pipe or b"").decode("ascii")[cut:],
+                _long(unread),
+                None if looked is None else max(0.0, _double(looked)),
+                None if sent is None else max(0.0, _double(sent)),
+            )
+            for pipe, unread, looked, sent in rows
+        ]
+        return sorted(found)
+
+    def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        if self._listens:
+            stream.close()
+        elif (connection := stream.detach()) is not None:
+            from outwork.contrib.channels.postgresql.store import Opened
+
+            self._store.keep(Opened(connection, stream.prepared))
+
+    # ---- saying -----------------------------------------------------------------------------------------------------
+
+    def _name(self, key: str) -> bytes:
+        return (self._store.prefix + key).encode("ascii")
+
+    async def _call(self, name: str, *values: Value, binary: Sequence[int] = ()) -> list[Row]:
+        stream = await self._connected()
+        try:
+            return await stream.call(name, *values, binary=binary)
+        except psycopg.Error as error:
+            raise explained(error, self._store.url) from error
+
+    async def _prune(self) -> None:
+        """Now and then: what nobody read in time, and members whose time is over."""
+        now = monotonic()
+        if now - self._pruned < PRUNE_EVERY:
+            return
+        self._pruned = now
+        for name in ("prune_messages", "prune_members", "prune_readers"):
+            try:
+                await self._call(name)
+            except BrokerUnavailable:  # the message was sent; whoever sends next prunes
+                return
+
+    # ---- the connection ---------------------------------------------------------------------------------------------
+
+    async def _connected(self) -> Stream:
+        """The connection, made if necessary; who asks together gets the same one."""
+        stream = self._stream
+        if stream is not None and not stream.broken:
+            return stream
+        if self._connecting is None:
+            spare = self._store.spare()
+            if spare is not None:
+                return self._begin(spare)
+            self._connecting = asyncio.ensure_future(self._connect())
+            self._connecting.add_done_callback(self._forget)
+        return await asyncio.shield(self._connecting)
+
+    def _forget(self, task: asyncio.Task[Stream]) -> None:
+        self._connecting = None
+        if not task.cancelled():
+            task.exception()  # whoever waited has it
+
+    async def _connect(self) -> Stream:
+        return self._begin(await self._store.connect())
+
+    def _begin(self, opened: Opened) -> Stream:
+        self._listens.clear()
+        self._stream = Stream(
+            opened.connection,
+            self._loop,
+            self._store.statements,
+            opened.prepared,
+            TIMEOUT,
+            self._listener.rung,
+            self._was_lost,
+        )
+        return self._stream
+
+    def _was_lost(self, stream: Stream) -> None:
+        if stream is self._stream:
+            self._stream = None
+            self._listens.clear()
+            self._loop.call_soon(self._listener.rung, None)
+
+
+def _text(value: object) -> bytes:
+    return str(value).encode("ascii")
+
+
+def _texts(values: Iterable[str]) -> bytes:
+    """An array's literal; names hold nothing that would have to be escaped."""
+    return ("{" + ",".join(f'"{value}"' for value in values) + "}").encode("ascii")
+
+
+def _long(value: bytes | None) -> int:
+    found: int = LONG.unpack(value or b"")[0]
+    return found
+
+
+def _double(value: bytes | None) -> float:
+    found: float = DOUBLE.unpack(value or b"")[0]
+    return found

@@ -1,0 +1,1 @@
+"""Pipes on Redis or Valkey."""

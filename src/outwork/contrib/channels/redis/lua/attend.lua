@@ -1,0 +1,3 @@
+-- pipes...
+for _, pipe in ipairs(ARGV) do attend(pipe) end
+return 0

@@ -1,0 +1,2 @@
+-- group
+return redis.call('ZRANGEBYSCORE', P .. 'g:' .. ARGV[1], '(' .. now, '+inf')

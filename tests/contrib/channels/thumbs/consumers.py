@@ -1,0 +1,64 @@
+"""The two consumers of the tests, one synchronous and one not."""
+
+import asyncio
+import os
+import sys
+import time
+
+from channels.consumer import AsyncConsumer, SyncConsumer
+
+
+def note(*words):
+    line = " ".join(map(str, words)) + "\n"
+    handle = os.open(os.environ["THUMBS_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+class GenerateConsumer(SyncConsumer):
+    def test_print(self, message):
+        note("print", message["number"], os.getpid())
+
+    def slow(self, message):
+        note("begun", message["number"])
+        time.sleep(message["seconds"])
+        note("slow", message["number"], os.getpid())
+
+    def hold(self, message):
+        note("begun", message["number"])
+        while not os.path.exists(message["until"]):
+            time.sleep(0.01)
+        note("held", message["number"], os.getpid())
+
+    def fail(self, message):
+        raise ValueError("the secret of the handler")
+
+    def leave(self, message):
+        sys.exit(3)
+
+    def interrupt(self, message):
+        raise KeyboardInterrupt
+
+
+class DeleteConsumer(AsyncConsumer):
+    async def delete(self, message):
+        note("delete", message["number"], os.getpid())
+
+    async def leave(self, message):
+        raise SystemExit(3)
+
+    async def cancel(self, message):
+        raise asyncio.CancelledError
+
+    async def nap(self, message):
+        note("begun", message["number"])
+        await asyncio.sleep(message["seconds"])
+        note("nap", message["number"], os.getpid())
+
+    async def flaky(self, message):
+        note("attempt", message["number"])
+        if not os.path.exists(message["until"]):
+            raise ValueError("not yet")
+        note("flaky", message["number"])
