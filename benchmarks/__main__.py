@@ -75,11 +75,11 @@ BROKERS: dict[str, Callable[[Path], AbstractContextManager[list[str]]]] = {
     "rabbitmq": rabbitmq,
 }
 BARE = {
-    "sqlite": ["benchmarks.sqlite_broker"],
-    "redis": ["benchmarks.redis_broker"],
-    "postgresql": ["benchmarks.sql_brokers", "--only", "postgresql"],
-    "mysql": ["benchmarks.sql_brokers", "--only", "mysql"],
-    "rabbitmq": ["benchmarks.rabbitmq_broker"],
+    "sqlite": [["benchmarks.sqlite_broker"], ["benchmarks.bare", "sqlite"]],
+    "redis": [["benchmarks.redis_broker"], ["benchmarks.bare", "redis"]],
+    "postgresql": [["benchmarks.sql_brokers", "--only", "postgresql"], ["benchmarks.bare", "postgresql"]],
+    "mysql": [["benchmarks.sql_brokers", "--only", "mysql"]],
+    "rabbitmq": [["benchmarks.rabbitmq_broker"]],
 }
 
 
@@ -99,9 +99,11 @@ def main() -> None:
                 print(f"== {name}: {url}", flush=True)
                 run("benchmarks.endtoend", url, "--jobs", arguments.jobs)
         if arguments.bare:
-            run(*BARE[name])
+            for command in BARE[name]:
+                run(*command)
     if not arguments.brokers:
         run("benchmarks.isolation")
+        run("benchmarks.channels")
 
 
 if __name__ == "__main__":

@@ -100,16 +100,18 @@ def shown(times: list[tuple[float, float]]) -> str:
 
 
 def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds and resident megabytes of the largest process below (and of) the supervisor."""
+    """CPU seconds of the supervisor and its workers, by the scheduler's nanoseconds (`stat` counts in hundredths of a
+    second, which is as much as an idle worker uses in ten), and resident megabytes of the largest of them."""
     cpu = memory = 0.0
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
+            if pid not in (int(path.parent.name), int(fields[1])):
+                continue
+            threads = [thread.read_text() for thread in path.parent.glob("task/*/schedstat")]
         except OSError:
             continue
-        if pid not in (int(path.parent.name), int(fields[1])):
-            continue
-        cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        cpu += sum(int(thread.split()[0]) for thread in threads) / 1e9
         memory = max(memory, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
     return cpu, memory
 

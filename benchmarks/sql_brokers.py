@@ -1,7 +1,7 @@
 """PostgreSQL and MySQL/MariaDB beside their bare drivers, in the same run: python -m benchmarks.sql_brokers
 
     --only postgresql|mysql   one of them          --quick   fewer jobs
-    --growth                  a million jobs through PostgreSQL, with and without a transaction that pins a snapshot
+    --growth [JOBS]           a million jobs through PostgreSQL, with and without a transaction that pins a snapshot
 
 The servers are private ones, as the tests start them; fsync is on.
 """
@@ -55,11 +55,13 @@ broker.close()
 
 app = Outwork()
 entered: list[float] = []
+arrived = threading.Event()
 
 
 @app.task(name="bench.add", queue_name="bench")
 def add(x: int, y: str) -> int:
     entered.append(time.monotonic())
+    arrived.set()
     return x
 
 
@@ -119,11 +121,11 @@ def latency(url: str, rounds: int) -> tuple[list[float], list[float]]:
     from_return: list[float] = []
     for _ in range(rounds):
         entered.clear()
+        arrived.clear()
         time.sleep(0.05)  # it is asleep by then; this is a benchmark, not a test
         print("go", file=producer.stdin, flush=True)
         before, after = map(float, producer.stdout.readline().split())
-        while not entered:
-            time.sleep(0.0002)
+        arrived.wait(30)
         from_call.append((entered[0] - before) * 1000)
         from_return.append((entered[0] - after) * 1000)
     producer.stdin.close()
@@ -357,14 +359,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=["postgresql", "mysql"])
-    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--growth", type=int, nargs="?", const=1_000_000, metavar="JOBS")
     chosen = parser.parse_args()
     count, million, rounds = (10_000, 0, 60) if chosen.quick else (40_000, 1_000_000, 300)
     if chosen.growth:
         place = Postgres()
         try:
             open_broker(place.url).counts()  # type: ignore[attr-defined]
-            growth(place, 100_000 if chosen.quick else 1_000_000)
+            growth(place, chosen.growth)
         finally:
             place.server.clean_up()
         return
