@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from outwork.contrib.django.application import app_of
     from outwork.contrib.django.backends import (
         DatabaseBackend,
         DummyBackend,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES: Final = {
     "OutworkTask": "outwork.contrib.django.tasks",
+    "app_of": "outwork.contrib.django.application",
     "options": "outwork.contrib.django.tasks",
     "task": "outwork.contrib.django.compat",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "RabbitMQBackend",
     "RedisBackend",
     "ThreadPoolBackend",
+    "app_of",
     "options",
     "task",
 ]

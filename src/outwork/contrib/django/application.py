@@ -179,6 +179,10 @@ class Application(Outwork):
         known = self._running.get(context.job_id)
         return known if known is not None and known.worker_ids else self._begin(context)
 
+    def _is_djangos(self, name: str) -> bool:
+        """Whether this is a task of Django's; ready-made ones (`app_of`) are not, and Django hears nothing of them."""
+        return isinstance(self._tasks.get(name), BoundTask)
+
     def _begin(self, context: OutworkContext) -> TaskResult:
         """The result of an attempt that begins."""
         job, now = context._job, timezone.now()
@@ -206,7 +210,7 @@ class Application(Outwork):
     def _heed(self, event: Event) -> None:
         """Say by Django's signals what happens to attempts. A retry is no end: its job is READY again."""
         match event:
-            case AttemptStarted():
+            case AttemptStarted(task_name=name) if self._is_djangos(name):
                 task_started.send(sender=self._kind, task_result=self._begin(current_context()))
             case JobSucceeded():
                 self._finished(event.job_id, TaskResultStatus.SUCCESSFUL)
@@ -281,3 +285,11 @@ def backend_of(alias: str) -> OutworkBackend:
         kind = f"{type(backend).__module__}.{type(backend).__qualname__}"
         raise TypeError(f"the task backend {alias!r} is {kind}, not one of Outwork's")
     return backend
+
+
+def app_of(alias: str = "default") -> Application:
+    """The application behind an alias in `TASKS`, for the ready-made tasks: `Mailer(settings, app=app_of())`.
+
+    Raises InvalidTaskBackend for an unknown alias, TypeError for another package's backend.
+    """
+    return backend_of(alias).app

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from outwork import codec
 from outwork.app import Outwork
 from outwork.brokers.base import Broker, Capabilities, Store
-from outwork.contrib.django.application import INTERRUPTED, Application, application_of
+from outwork.contrib.django.application import INTERRUPTED, Application, BoundTask, application_of
 from outwork.contrib.django.compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -263,8 +263,9 @@ class OutworkBackend(BaseTaskBackend):
         alias = (job.carried or {}).get(BACKEND, self.alias)
         if alias != self.alias:
             raise TaskResultDoesNotExist(f"{record.id} belongs to the task backend {alias!r}, not to {self.alias!r}")
-        known: Any = self.app.tasks.get(record.task)
-        return result_of(_unknown_task(record.task) if known is None else known.django, record, self.alias)
+        known = self.app.tasks.get(record.task)
+        django = known.django if isinstance(known, BoundTask) else _unknown_task(record.task)
+        return result_of(django, record, self.alias)
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 
