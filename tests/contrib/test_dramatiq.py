@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import dramatiq
 import pytest
+from dramatiq.rate_limits import ConcurrentRateLimiter
+from dramatiq.results import Results
 
+from outwork.contrib.dramatiq import BarrierBackend, OutworkBackend, OutworkBroker
 from support.mariadb_server import shared_mariadb
 from support.place import Place, place_in, post
 from support.postgres_server import shared_postgres
@@ -218,3 +222,31 @@ def test_a_worker_lives_through_an_outage_of_its_broker(redis: RedisServer, tmp_
             assert running.stop() == 0
     finally:
         server.kill()
+
+
+def test_a_store_beside_rabbitmq(rabbitmq_url: str, tmp_path: Path) -> None:
+    """Results, barriers, `join`, and a flush of what is delayed."""
+    broker = OutworkBroker(rabbitmq_url, store_url=f"sqlite:///{tmp_path}/store.db")
+    broker.add_middleware(Results(backend=OutworkBackend(broker=broker)))
+    mutex = ConcurrentRateLimiter(BarrierBackend(broker=broker), "mutex")
+    done: list[int] = []
+
+    @dramatiq.actor(broker=broker, store_results=True)
+    def count(n: int) -> int:
+        with mutex.acquire():
+            done.append(n)
+        return n
+
+    worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=1)
+    worker.start()
+    try:
+        count.send_with_options(args=(9,), delay=900_000)
+        broker.flush("default")
+        count.send(1)
+        message = count.send_with_options(args=(2,), delay=300)
+        broker.join("default", timeout=20_000)
+        assert done == [1, 2]
+        assert message.get_result(backend=broker.get_results_backend()) == 2
+    finally:
+        worker.stop()
+        broker.close()

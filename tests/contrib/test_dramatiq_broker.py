@@ -13,8 +13,8 @@ import pytest
 from dramatiq import Message, Middleware, Worker
 from dramatiq.broker import MessageProxy
 from dramatiq.encoder import JSONEncoder, PickleEncoder
-from dramatiq.errors import ConnectionClosed, QueueJoinTimeout, QueueNotFound
-from dramatiq.rate_limits import Barrier, ConcurrentRateLimiter
+from dramatiq.errors import ConnectionClosed, QueueJoinTimeout, QueueNotFound, RateLimitExceeded
+from dramatiq.rate_limits import Barrier, BucketRateLimiter, ConcurrentRateLimiter, RateLimiter, WindowRateLimiter
 from dramatiq.results import ResultMissing, Results, ResultTimeout
 
 from outwork.app import Outwork
@@ -440,15 +440,6 @@ def test_results_past_their_time_are_swept(place: Place, monkeypatch: pytest.Mon
     assert len(place.records()) == 3
 
 
-def test_results_need_a_store(tmp_path: Any) -> None:
-    backend = OutworkBackend(url="amqp://localhost")
-    try:
-        with pytest.raises(Unsupported, match="keeps no results"):
-            backend.get_result(Message("default", "count", (), {}, {}))
-    finally:
-        backend.close()
-
-
 def test_the_results_middleware_finds_its_backend(place: Place, worker: Callable[..., Worker]) -> None:
     place.broker.add_middleware(Results(backend=OutworkBackend(broker=place.broker)))
 
@@ -495,10 +486,69 @@ def test_a_barrier_blocks_until_all_are_there(place: Place) -> None:
     assert passed == [True]
 
 
-def test_a_limiter_of_rates_is_refused_with_what_to_do(place: Place) -> None:
-    limiter = ConcurrentRateLimiter(BarrierBackend(broker=place.broker), "one")
-    with (
-        limiter.acquire(),
-        pytest.raises(NotImplementedError, match=r"dramatiq\.rate_limits\.backends\.RedisBackend"),
-    ):
-        limiter._acquire()
+def test_no_more_than_so_many_at_once(place: Place) -> None:
+    """By the backends of several processes, as it were."""
+    inside: set[int] = set()
+    counts: list[int] = []
+
+    def come(number: int) -> None:
+        limiter = ConcurrentRateLimiter(BarrierBackend(broker=place.broker), "three", limit=3)
+        for _ in range(30):
+            with limiter.acquire(raise_on_failure=False) as mine:
+                if mine:
+                    inside.add(number)
+                    counts.append(len(inside))
+                    inside.discard(number)
+
+    threads = [threading.Thread(target=come, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert counts
+    assert max(counts) <= 3
+    assert place.records() == []  # all were given back
+
+
+def test_a_place_is_free_again_when_its_holder_has_died(place: Place) -> None:
+    first, second = (ConcurrentRateLimiter(BarrierBackend(broker=place.broker), "mutex", ttl=900_000) for _ in range(2))
+    with first.acquire():
+        with pytest.raises(RateLimitExceeded), second.acquire():
+            pass
+        place.memory.clock_offset += 901
+        with second.acquire():
+            assert not first._release()  # what it held is over, and the place is another's
+            with first.acquire(raise_on_failure=False) as mine:
+                assert not mine
+    with first.acquire():
+        pass
+
+
+def test_so_many_in_a_time(place: Place) -> None:
+    backend = BarrierBackend(broker=place.broker)
+    bucket = BucketRateLimiter(backend, "bucket", limit=3, bucket=86_400_000)
+    window = WindowRateLimiter(backend, "window", limit=3, window=3600)
+
+    def passes(limiter: RateLimiter) -> bool:
+        with limiter.acquire(raise_on_failure=False) as passed:
+            return bool(passed)
+
+    for limiter in (bucket, window):
+        assert [passes(limiter) for _ in range(4)] == [True, True, True, False]
+    place.memory.clock_offset += 3601
+    assert [passes(window) for _ in range(4)] == [True, True, True, False]
+
+
+def test_what_needs_records_is_refused_where_there_are_none() -> None:
+    """At once, and with what to do; with a store beside RabbitMQ it is there."""
+    broker = OutworkBroker("amqp://127.0.0.1:1/")
+    for kind in (OutworkBackend, BarrierBackend):
+        with pytest.raises(Unsupported, match="store_url="):
+            kind(broker=broker)
+        with pytest.raises(Unsupported, match="store_url="):
+            kind(url="amqp://127.0.0.1:1/")
+    broker.declare_queue("default")
+    with pytest.raises(Unsupported, match="store_url='sqlite"):
+        broker.join("default")
+    with pytest.raises(SettingsError, match="store_url belongs to a url"):
+        OutworkBroker(store_url="sqlite:///store.db")

@@ -36,7 +36,8 @@ class OutworkBroker(Broker):
     `redis://`, `amqp://`, or `memory:` for tests.
 
     Without a URL the settings of Outwork say where (OUTWORK_BROKER_URL, outwork.toml); `app` is an application whose
-    broker is used. `namespace` keeps applications apart that share a broker.
+    broker is used. `store_url` is a database or Redis beside `amqp://`, which keeps the records. `namespace` keeps
+    applications apart that share a broker.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class OutworkBroker(Broker):
         url: str | None = None,
         middleware: list[Middleware] | None = None,
         *,
+        store_url: str | None = None,
         namespace: str = "dramatiq",
         app: Outwork | None = None,
     ) -> None:
         super().__init__(middleware)
         self.queues: set[str] = set()
         self.namespace = namespace
-        self.app, self._owned = application(url, app)
+        self.app, self._owned = application(url, app, store_url)
         runs_in, shared = self._jobs.runs_in, self._jobs.capabilities.shared
         if runs_in in ("caller", "nowhere") or (runs_in == "embedded" and not shared):
             raise SettingsError(
@@ -195,11 +197,14 @@ class OutworkBroker(Broker):
     def join(self, queue_name: str, *, interval: int = 100, timeout: int | None = None) -> None:
         """Wait until all messages of a queue, delayed ones included, are processed; looks every `interval` ms.
 
-        Raises QueueNotFound, QueueJoinTimeout after `timeout` ms, NotImplementedError where no records are kept.
+        Raises QueueNotFound, QueueJoinTimeout after `timeout` ms, Unsupported where no records are kept.
         """
         queue = self._known(queue_name)
         if not isinstance(self._jobs, Store):
-            raise NotImplementedError(f"{self._jobs.url} keeps no records: nobody can tell when a queue is empty")
+            raise Unsupported(
+                f"{self._jobs.url} keeps no records, so nobody can tell when {queue_name!r} is empty. Give the "
+                "broker a store, OutworkBroker(url, store_url='sqlite:///store.db'), and join waits"
+            )
         which = Filter(states=(*WAITING, State.RUNNING), queue=queue)
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
         while self._jobs.find(which, 1).records:
@@ -226,8 +231,10 @@ class _WorkerLife(Middleware):
         self._broker.rest()
 
 
-def application(url: str | None, app: Outwork | None) -> tuple[Outwork, bool]:
-    """An application given as such, by its URL, or by nothing: the default one; and whether it is ours to close."""
+def application(url: str | None, app: Outwork | None, store_url: str | None = None) -> tuple[Outwork, bool]:
+    """An application given as such, by its URLs, or by nothing: the default one; and whether it is ours to close."""
+    if store_url and (app is not None or not url):
+        raise SettingsError("store_url belongs to a url. Give both, or have both in the settings of the application")
     if app is not None:
         return app, False
-    return (Outwork(url), True) if url else (applications.default_app, False)
+    return (Outwork(url, store_url=store_url), True) if url else (applications.default_app, False)

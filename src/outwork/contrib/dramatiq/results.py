@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from outwork.contrib.dramatiq.broker import OutworkBroker, application
 from outwork.contrib.dramatiq.envelope import pack, unpack
-from outwork.contrib.dramatiq.shelf import Shelf
+from outwork.contrib.dramatiq.shelf import shelf_of
 
 
 class OutworkBackend(ResultBackend):
@@ -20,7 +20,7 @@ class OutworkBackend(ResultBackend):
 
         broker.add_middleware(Results(backend=OutworkBackend(broker=broker)))
 
-    Without both the settings of Outwork say where. Raises Unsupported, at first use, where no records are kept.
+    Without both the settings of Outwork say where. Raises Unsupported where no records are kept.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class OutworkBackend(ResultBackend):
     ) -> None:
         super().__init__(namespace=namespace, encoder=encoder)
         self.app, self._owned = application(url, broker.app if broker is not None else None)
-        self._shelf = Shelf(self.app, namespace)
+        self._shelf = shelf_of(self.app, namespace, at_once=url is not None or broker is not None)
 
     def close(self) -> None:
         """Close the connections, if they are not the broker's."""

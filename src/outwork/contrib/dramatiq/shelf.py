@@ -18,9 +18,11 @@ from msgspec import Raw
 
 from outwork import codec
 from outwork.app import Outwork
-from outwork.brokers.base import Filter, Store
-from outwork.errors import EnqueueError, ResultTimeout
+from outwork.brokers.base import Filter, Standing, Store
+from outwork.errors import EnqueueError, ResultTimeout, Unsupported
+from outwork.ids import new_job_id
 from outwork.job import WIRE_VERSION, Job, Record, State
+from outwork.ties import Ties, Unique
 
 BATCH: Final = 1000
 SWEEP_EVERY: Final = 60.0
@@ -45,7 +47,7 @@ class Shelf:
         self._store.delete([_id(key)])
         self.offer(key, value, seconds)
         self._store.cancel([_bell(key)])
-        self._sweep()
+        self.sweep()
 
     def offer(self, key: str, value: Raw, seconds: float) -> None:
         """Keep it, if there is none of this key. Of several at the same time one is kept."""
@@ -77,7 +79,22 @@ class Shelf:
                 self._store.delete([_bell(key)])
         return found
 
-    def _enqueue(self, job_id: str, args: Raw, seconds: float) -> None:
+    def hold(self, place: str, seconds: float) -> tuple[str, str | None]:
+        """Hold a place, if nobody does: the job by which it would be ours, and the one by which it is another's."""
+        job_id = new_job_id()
+        ties = Ties(unique=Unique(f"{self._name}:{place}"))
+        answer = self._enqueue(job_id, EMPTY, seconds, ties)
+        return job_id, answer.job_id if answer is not None else None
+
+    def records(self, ids: Sequence[str]) -> list[Record | None]:
+        """The jobs of these places."""
+        return self._store.get(ids)
+
+    def clear(self, ids: Sequence[str]) -> int:
+        """Delete these jobs; how many there were."""
+        return sum(state is not None for state in self._store.delete(ids)) if ids else 0
+
+    def _enqueue(self, job_id: str, args: Raw, seconds: float, ties: Ties | None = None) -> Standing | None:
         job = Job(
             v=WIRE_VERSION,
             id=job_id,
@@ -86,12 +103,14 @@ class Shelf:
             queue=self._queue,
             created=time.time(),
             delay=seconds,
+            ties=ties,
         )
-        [error] = self._app.broker.enqueue([job])
-        if isinstance(error, EnqueueError):
-            raise error
+        [answer] = self._app.broker.enqueue([job])
+        if isinstance(answer, EnqueueError):
+            raise answer
+        return answer
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Delete a batch of what is past its time, if it is time to."""
         if time.monotonic() - self._swept_at < SWEEP_EVERY or not self._sweeping.acquire(blocking=False):
             return
@@ -105,6 +124,17 @@ class Shelf:
     @property
     def _store(self) -> Store:
         return self._app.store
+
+
+def shelf_of(app: Outwork, name: str, *, at_once: bool) -> Shelf:
+    """A shelf. `at_once`: refuse now, not at first use, where no records are kept; the settings of the default
+    application may still change. Raises Unsupported."""
+    if at_once and not isinstance(app.broker, Store):
+        raise Unsupported(
+            f"{app.broker.url} keeps no records. Give this backend a url=... of its own (a database, or Redis), or the "
+            "broker a store: OutworkBroker(url, store_url='sqlite:///store.db')"
+        )
+    return Shelf(app, name)
 
 
 def _value(record: Record | None) -> Raw | None:
