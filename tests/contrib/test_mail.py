@@ -18,7 +18,7 @@ from outwork.contrib.mail import Attachment, Mail, Mailer, MailSettings
 from outwork.contrib.remote import FOR_A_DAY
 from outwork.errors import DuplicateTask, GiveUp, InvalidMessage, PayloadTooLarge, SettingsError, TaskFailed, TryAgain
 from outwork.retry import next_delay
-from outwork.testing import LocalWorker, local_worker
+from outwork.testing import LocalWorker
 from support.certificate import certificate_in, server_context
 from support.mail_server import MailServer, NonsenseServer
 from support.waiting import until
@@ -33,17 +33,6 @@ def server() -> Iterator[MailServer]:
     server = MailServer()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def app() -> Outwork:
-    return Outwork()
-
-
-@pytest.fixture
-def worker(app: Outwork) -> Iterator[LocalWorker]:
-    with local_worker(app) as worker:
-        yield worker
 
 
 def settings_for(port: int, **more: object) -> MailSettings:

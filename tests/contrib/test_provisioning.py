@@ -16,7 +16,7 @@ from scim2_models import Email, EnterpriseUser, Name, User
 from outwork import Outwork, Retry, State
 from outwork.contrib.provisioning import Kind, Provisioning, ProvisioningSettings, ScimClient
 from outwork.errors import InvalidMessage, SettingsError, TaskFailed
-from outwork.testing import LocalWorker, local_worker
+from outwork.testing import LocalWorker
 from support.inside import memory_app, working
 from support.mail_server import NonsenseServer
 from support.scim_server import ScimServer
@@ -58,17 +58,6 @@ def server() -> Iterator[ScimServer]:
 @pytest.fixture
 def directory() -> Directory:
     return Directory()
-
-
-@pytest.fixture
-def app() -> Outwork:
-    return Outwork()
-
-
-@pytest.fixture
-def worker(app: Outwork) -> Iterator[LocalWorker]:
-    with local_worker(app) as worker:
-        yield worker
 
 
 def client_for(server: ScimServer, token: str = TOKEN) -> ScimClient:

@@ -14,7 +14,7 @@ from outwork import Outwork, State
 from outwork.contrib.sms import Sms, SmsSettings, Texter
 from outwork.contrib.sms.text import encode, split
 from outwork.errors import InvalidMessage, SettingsError, TaskFailed
-from outwork.testing import LocalWorker, local_worker
+from outwork.testing import LocalWorker
 from support.mail_server import NonsenseServer
 from support.smpp_server import INVALID_DESTINATION, THROTTLED, UNBIND, SmppServer
 
@@ -24,17 +24,6 @@ def server() -> Iterator[SmppServer]:
     server = SmppServer()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def app() -> Outwork:
-    return Outwork()
-
-
-@pytest.fixture
-def worker(app: Outwork) -> Iterator[LocalWorker]:
-    with local_worker(app) as worker:
-        yield worker
 
 
 def settings_for(port: int, **more: object) -> SmsSettings:

@@ -19,7 +19,7 @@ from outwork.contrib.webhook import Webhooks, WebhookSettings, new_secret
 from outwork.contrib.webhook.addresses import permitted
 from outwork.errors import InvalidMessage, SettingsError, TaskFailed
 from outwork.result import TaskResult
-from outwork.testing import LocalWorker, local_worker
+from outwork.testing import LocalWorker
 from support.certificate import certificate_in, server_context
 from support.hook_server import HookServer, Reply
 from support.mail_server import NonsenseServer
@@ -33,17 +33,6 @@ def server() -> Iterator[HookServer]:
     server = HookServer()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def app() -> Outwork:
-    return Outwork()
-
-
-@pytest.fixture
-def worker(app: Outwork) -> Iterator[LocalWorker]:
-    with local_worker(app) as worker:
-        yield worker
 
 
 def hooks(app: Outwork, **more: Any) -> Webhooks:

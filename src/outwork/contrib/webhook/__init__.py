@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict, Unpack
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -34,7 +34,7 @@ from outwork.result import TaskResult
 from outwork.retry import Retry
 from outwork.task import Call, Task
 
-__all__ = ["Event", "WebhookSettings", "Webhooks", "new_secret"]
+__all__ = ["Event", "Sending", "WebhookSettings", "Webhooks", "new_secret"]
 
 SecretOf: TypeAlias = Callable[[str], str | Sequence[str]]
 """The secret of an endpoint, by its URL; several while receivers learn a new one."""
@@ -53,6 +53,15 @@ class Event(Struct, frozen=True, kw_only=True):
     id: str
     body: bytes
     headers: dict[str, str] = {}
+
+
+class Sending(TypedDict, total=False):
+    """How a request is sent. `id` is how the receiver knows an event again that it has got twice, by default a new one;
+    `headers` are added; `run_after` is that of `using`."""
+
+    id: str | None
+    headers: Mapping[str, str] | None
+    run_after: When | None
 
 
 class Webhooks(Remote[WebhookSettings]):
@@ -81,38 +90,21 @@ class Webhooks(Remote[WebhookSettings]):
         self.task: Task[[Event], int] = declare(self._post)
 
     def send(
-        self,
-        url: str,
-        payload: Any,
-        *,
-        id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        run_after: When | None = None,
-        connection: object | None = None,
+        self, url: str, payload: Any, *, connection: object | None = None, **how: Unpack[Sending]
     ) -> TaskResult[int]:
         """Enqueue a request with this payload as JSON; bytes are sent as they are. Its result is the answer's status.
 
-        `id` is how the receiver knows an event again that it has got twice; by default a new one. `headers` are added.
-        `run_after` and `connection` are those of `using`. Raises InvalidMessage, SettingsError, and what `enqueue`
-        raises.
+        Further keywords are those of `Sending`, `connection` is that of `using`. Raises InvalidMessage, SettingsError,
+        and what `enqueue` raises.
         """
-        call = self.call(url, payload, id=id, headers=headers, run_after=run_after)
-        [result] = self.app.enqueue_many([call], connection=connection)
+        [result] = self.app.enqueue_many([self.call(url, payload, **how)], connection=connection)
         return result
 
     async def asend(
-        self,
-        url: str,
-        payload: Any,
-        *,
-        id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        run_after: When | None = None,
-        connection: object | None = None,
+        self, url: str, payload: Any, *, connection: object | None = None, **how: Unpack[Sending]
     ) -> TaskResult[int]:
         """As `send`, without blocking the event loop."""
-        call = self.call(url, payload, id=id, headers=headers, run_after=run_after)
-        [result] = await self.app.aenqueue_many([call], connection=connection)
+        [result] = await self.app.aenqueue_many([self.call(url, payload, **how)], connection=connection)
         return result
 
     def call(
