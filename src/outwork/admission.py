@@ -32,7 +32,7 @@ def check(task: Task[..., Any], broker: Broker, declared: Sequence[str], *, in_c
         raise Unsupported(f"{task.name}: {broker.url} has no priorities. Nothing was enqueued")
     for option, capability in _ties(options):
         if not getattr(can, capability):
-            raise Unsupported(f"{task.name}: {option} cannot be kept by {broker.url}. {_way_out(can)}")
+            raise Unsupported(f"{task.name}: {option} cannot be kept by {broker.url}. {_way_out(can, capability)}")
     if declared and options.queue_name not in declared:
         raise UnknownQueue(
             f"{task.name}: the queue {options.queue_name!r} is not declared. Declared are: "
@@ -46,13 +46,20 @@ def _ties(options: Options) -> Iterator[tuple[str, str]]:
         yield ("debounce" if options.unique.patience is not None else "unique"), "unique"
     if options.limits:
         yield "limit", "gates"
+    if options.fair_key is not None:
+        yield "fair_key", "fair"
     if options.after:
         yield "after", "composition"
     if options.followers:
         yield "on_success or on_failure", "composition"
 
 
-def _way_out(can: Capabilities) -> str:
+def _way_out(can: Capabilities, capability: str) -> str:
+    if capability == "fair":
+        return (
+            "Its jobs stand in a line that it keeps by itself. Use sqlite://, postgresql://, mysql:// or redis:// "
+            "alone. Nothing was enqueued"
+        )
     if not can.results:
         return "Set OUTWORK_STORE_URL to a database for it, or use another broker. Nothing was enqueued"
     return "Use sqlite://, postgresql://, mysql:// or redis://. Nothing was enqueued"

@@ -1,4 +1,4 @@
-"""What bounds the jobs of a task: one at a time by a key, so many at a time, so many in a time."""
+"""What bounds the jobs of a task: one at a time by a key, so many at a time, so many in a time, turns by a key."""
 
 from __future__ import annotations
 
@@ -102,10 +102,18 @@ def limits_of(limit: Limit | Sequence[Limit] | None) -> tuple[Limit, ...]:
     return limits
 
 
+def as_fair_key(key: Key | None, error: type[ValueError]) -> Key | None:
+    """The option `fair_key`, checked. Raises `error`."""
+    if key is None or isinstance(key, str) or callable(key):
+        return key
+    raise error(f"fair_key={key!r}: write a text, or a function of the arguments: fair_key=lambda tenant, **_: tenant")
+
+
 def ties_of(
     task: str,
     rule: UniqueRule | None,
     limits: Sequence[Limit],
+    fair_key: Key | None,
     bind: Callable[[], inspect.BoundArguments],
     body: bytes,
 ) -> Ties | None:
@@ -113,10 +121,10 @@ def ties_of(
 
     Raises InvalidOption when a function that gives a key does not.
     """
-    if rule is None and not limits:
+    if rule is None and not limits and fair_key is None:
         return None
     arguments: dict[str, Any] = {}
-    if any(callable(one.key) for one in (rule, *limits) if one is not None):
+    if callable(fair_key) or any(callable(one.key) for one in (rule, *limits) if one is not None):
         bound = bind()
         bound.apply_defaults()
         arguments = _by_name(bound)
@@ -125,7 +133,8 @@ def ties_of(
         key = sha256(body).hexdigest()[:32] if rule.key is None else _key(task, "unique_key", rule.key, arguments)
         unique = Unique(f"{task}:{key}", rule.seconds, rule.conflict, rule.patience)
     gates = tuple(_gate(task, limit, arguments) for limit in limits)
-    return Ties(unique=unique, gates=gates)
+    fair = None if fair_key is None else _key(task, "fair_key", fair_key, arguments)
+    return Ties(unique=unique, gates=gates, fair=fair)
 
 
 def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:

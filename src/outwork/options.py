@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from outwork.bounds import Key, Limit, UniqueRule, limits_of, unique_rule
+from outwork.bounds import Key, Limit, UniqueRule, as_fair_key, limits_of, unique_rule
 from outwork.durations import seconds_of
 from outwork.errors import DeclarationError, InvalidOption, NaiveDatetime
 from outwork.job import DEFAULT_QUEUE, PRIORITY_MAX, PRIORITY_MIN
@@ -50,6 +51,7 @@ class Options(Struct, frozen=True, kw_only=True):
     due: float | None = None
     unique: UniqueRule | None = None
     limits: tuple[Limit, ...] = ()
+    fair_key: Key | None = None
     after: tuple[str, ...] = ()
     periodic: Periodic | None = None
     followers: tuple[Follower, ...] = ()
@@ -79,6 +81,7 @@ def make_options(
     unique_key: Key | None,
     on_conflict: Conflict | None,
     limit: Limit | Sequence[Limit] | None,
+    fair_key: Key | None,
     cron: str | None,
     every: Duration | None,
     timezone: str | None,
@@ -117,8 +120,17 @@ def make_options(
         takes_context=takes_context,
         unique=rule,
         limits=limits,
+        fair_key=as_fair_key(fair_key, DeclarationError),
         periodic=make_periodic(cron, every, timezone, misfire),
     )
+
+
+def debounced(options: Options, debounce: Duration, max_wait: Duration | None) -> Options:
+    """These options for a job that waits for the last call of a window. Raises InvalidOption."""
+    window = as_positive("debounce", debounce, InvalidOption)
+    patience = 10 * window if max_wait is None else as_positive("max_wait", max_wait, InvalidOption)
+    rule = replace(options.unique or UniqueRule(), conflict="replace", patience=patience)
+    return replace(options, unique=rule, delay=window, due=None)
 
 
 def as_queue_name(name: str, error: type[ValueError] = InvalidOption) -> str:

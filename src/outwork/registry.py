@@ -54,6 +54,7 @@ class Registry(Application):
         unique_key: Key | None = ...,
         on_conflict: Conflict | None = ...,
         limit: Limit | Sequence[Limit] | None = ...,
+        fair_key: Key | None = ...,
         cron: str | None = ...,
         every: Duration | None = ...,
         timezone: str | None = ...,
@@ -80,6 +81,7 @@ class Registry(Application):
         unique_key: Key | None = ...,
         on_conflict: Conflict | None = ...,
         limit: Limit | Sequence[Limit] | None = ...,
+        fair_key: Key | None = ...,
         cron: str | None = ...,
         every: Duration | None = ...,
         timezone: str | None = ...,
@@ -106,6 +108,7 @@ class Registry(Application):
         unique_key: Key | None = None,
         on_conflict: Conflict | None = None,
         limit: Limit | Sequence[Limit] | None = None,
+        fair_key: Key | None = None,
         cron: str | None = None,
         every: Duration | None = None,
         timezone: str | None = None,
@@ -127,6 +130,7 @@ class Registry(Application):
           enqueue; `unique_key`: a key, or a function of the arguments that gives it. `on_conflict` is what another call
           does meanwhile: "return" that job, "replace" its arguments and time while it waits, or "raise" Duplicate
         - limit: `Concurrency` or `Rate`, or several, over all workers
+        - fair_key: a key, or a function of the arguments: those who have jobs in its queue take turns there, one by one
         - cron ("0 7 * * *", in `timezone`, by default UTC) or every (counted from the epoch): the workers enqueue it at
           these times. `misfire` is what becomes of times at which no worker ran: "once" (by default) makes up for the
           last one, "all" for up to 100, "skip" for none
@@ -150,6 +154,7 @@ class Registry(Application):
             unique_key=unique_key,
             on_conflict=on_conflict,
             limit=limit,
+            fair_key=fair_key,
             cron=cron,
             every=every,
             timezone=timezone,

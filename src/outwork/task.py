@@ -13,13 +13,23 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, Ty
 from msgspec import Raw
 from msgspec.structs import replace
 
-from outwork.bounds import UniqueRule, ties_of
+from outwork.bounds import Key, as_fair_key, ties_of
 from outwork.context import TaskContext, direct_context
 from outwork.errors import DeclarationError, HintError, InvalidOption, NotImportable, Unsupported, WrongArguments
 from outwork.hooks import Hooks
 from outwork.ids import new_job_id
 from outwork.job import WIRE_VERSION, Job, Record
-from outwork.options import Duration, Follower, Options, When, as_moment, as_positive, as_priority, as_queue_name
+from outwork.options import (
+    Duration,
+    Follower,
+    Options,
+    When,
+    as_moment,
+    as_positive,
+    as_priority,
+    as_queue_name,
+    debounced,
+)
 from outwork.partial import PartialCall, partly_bound
 from outwork.payload import Payload
 from outwork.providers import Providers
@@ -158,10 +168,10 @@ class Task(Generic[P, R]):
         payload = self.payload.without(lacks) if lacks else self.payload
         body = payload.encode(args, kwargs, self._app.max_payload)
         options = self.options
-        if options.unique is None and not options.limits and not options.after:
+        if options.unique is None and not options.limits and not options.after and options.fair_key is None:
             return Call(self, body)
         bind = partial(payload.signature.bind, *args, **kwargs)
-        ties = ties_of(self.name, options.unique, options.limits, bind, bytes(body))
+        ties = ties_of(self.name, options.unique, options.limits, options.fair_key, bind, bytes(body))
         return Call(self, body, replace(ties or Ties(), after=options.after) if options.after else ties)
 
     def using(
@@ -172,6 +182,7 @@ class Task(Generic[P, R]):
         run_after: When | None = None,
         expires: Duration | None = None,
         connection: object | None = None,
+        fair_key: Key | None = None,
         debounce: Duration | None = None,
         max_wait: Duration | None = None,
         after: Iterable[TaskResult[Any]] = (),
@@ -181,13 +192,13 @@ class Task(Generic[P, R]):
         """The same task with other options for its next enqueues.
 
         `run_after` is an aware datetime, or a length of time from now; `expires` how long it may wait beyond that
-        before it is not worth starting. `debounce`: it starts so long after the last call with the same unique key (by
-        default the same arguments), with the arguments of that call; at the latest `max_wait` after the first one (by
-        default ten times as long). `after`: jobs of the same broker that must have ended, well or not, before it
-        starts. `on_success`, `on_failure`: calls that follow when it has ended so; one that lacks an argument takes
-        what it returned, or the MemberFailed. `connection`: write the job by this connection (of psycopg, sqlite3,
-        PyMySQL or SQLAlchemy), in its transaction: rolled back, the job never existed; it must lead to the broker's
-        database. Raises InvalidOption, NaiveDatetime, Unsupported.
+        before it is not worth starting; `fair_key` as in `@task`. `debounce`: it starts so long after the last call
+        with the same unique key (by default the same arguments), with the arguments of that call; at the latest
+        `max_wait` after the first one (by default ten times as long). `after`: jobs of the same broker that must have
+        ended, well or not, before it starts. `on_success`, `on_failure`: calls that follow when it has ended so; one
+        that lacks an argument takes what it returned, or the MemberFailed. `connection`: write the job by this
+        connection (of psycopg, sqlite3, PyMySQL or SQLAlchemy), in its transaction: rolled back, the job never existed;
+        it must lead to the broker's database. Raises InvalidOption, NaiveDatetime, Unsupported.
         """
         options = self.options
         if queue_name is not None:
@@ -199,11 +210,10 @@ class Task(Generic[P, R]):
             options = replace(options, due=due, delay=delay)
         if expires is not None:
             options = replace(options, expires=as_positive("expires", expires, InvalidOption))
+        if fair_key is not None:
+            options = replace(options, fair_key=as_fair_key(fair_key, InvalidOption))
         if debounce is not None:
-            window = as_positive("debounce", debounce, InvalidOption)
-            patience = 10 * window if max_wait is None else as_positive("max_wait", max_wait, InvalidOption)
-            rule = replace(options.unique or UniqueRule(), conflict="replace", patience=patience)
-            options = replace(options, unique=rule, delay=window, due=None)
+            options = debounced(options, debounce, max_wait)
         elif max_wait is not None:
             raise InvalidOption(f"{self.name}: max_wait=... says nothing without debounce=...")
         if others := tuple(after):

@@ -1,17 +1,26 @@
-"""What binds a job to others: a key that only one job may hold, gates that let so many through, jobs it comes after.
+"""What binds a job to others: a key that only one job may hold, gates that let so many through, jobs it comes after, a
+key by which those who share a line take turns.
 
-Pure: data, and the arithmetic of a gate. `outwork.brokers.ledger` keeps the books; `docs/flow.md` says it in words.
+Pure: data, and the arithmetic of a gate and of a line. `outwork.brokers.ledger` keeps the books; `docs/limits.md` and
+`docs/composition.md` say it in words.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 Conflict: TypeAlias = Literal["return", "replace", "raise"]
 """What becomes of a job whose unique key is held: the one that holds it stands for it, or takes its arguments and time,
 or the enqueue is refused."""
+
+
+TURN: Final = 1e-6
+"""Seconds between two jobs of one fair key in a line: the distance of a time of today from its neighbour as eight bytes
+hold it is a quarter of that."""
+TURNS_KNOWN: Final = 86_400.0
+"""Seconds for which the last place of a fair key is remembered."""
 
 
 class Unique(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -44,6 +53,8 @@ class Ties(Struct, frozen=True, omit_defaults=True, gc=False):
       `within` so many seconds, after which those that never came no longer count
     - after: jobs enqueued before, for whose end it waits as well
     - reports: held jobs that are told when this one ends
+    - fair: whose job it is, of those who take turns in its line; its place is found when it is enqueued, and nothing of
+      this is left in the record
     """
 
     unique: Unique | None = None
@@ -52,11 +63,13 @@ class Ties(Struct, frozen=True, omit_defaults=True, gc=False):
     within: float = 600.0
     after: tuple[str, ...] = ()
     reports: tuple[str, ...] = ()
+    fair: str | None = None
 
     @property
     def bound_at_enqueue(self) -> bool:
         """Whether an enqueue has to look at other jobs, too."""
-        return self.unique is not None or bool(self.awaits or self.after or self.reports)
+        others = self.awaits or self.after or self.reports
+        return self.unique is not None or self.fair is not None or bool(others)
 
 
 def next_pass(gate: Gate, spent_until: float, now: float) -> float:
@@ -68,3 +81,17 @@ def next_pass(gate: Gate, spent_until: float, now: float) -> float:
 def passed(gate: Gate, spent_until: float, now: float) -> float:
     """`spent_until` after one more job was let through."""
     return max(now, spent_until) + 1 / gate.rate
+
+
+def fair_place(front: float | None, last: float | None, now: float) -> float:
+    """The place in a line, as a due time, of a job whose fair key had its `last` place there (None: it had none):
+    behind the `front` of the line (start-time fair queueing: whoever comes new is level with those who are being
+    served), and behind all that its key has there. None is in front: now.
+
+    A long batch runs ahead of the clock, by its microseconds; a last place further ahead than that is of a clock that
+    was set back since, and there is nothing left in the line that it stood for.
+    """
+    if front is None and last is not None and last > now + 1:
+        last = None
+    start = now if front is None else front
+    return start if last is None else max(start, last + TURN)

@@ -114,6 +114,7 @@ PARTS: Final = {
     "outwork.sending": "app",
     "outwork.weaving": "app",
     "outwork.brokers.memory_shelf": "brokers.memory",
+    "outwork.brokers.turns": "brokers.ledger",
     "outwork.flusher": "app",
     "outwork.forms": "settings",
     "outwork.readers": "settings",

@@ -11,7 +11,8 @@ What every broker promises (where one cannot, its `Capabilities` say so):
    ten minutes after its end), an exchange by its claim id, a settle by the claim id under which the job was claimed.
 4. *Fenced.* Every write after the claim carries the claim id; a stale one changes nothing.
 5. *One clock.* The broker's server decides what is due and which lease ran out, never the caller's clock.
-6. *Order.* Within a queue: higher priority first, then the earlier due time, then the order of enqueueing.
+6. *Order.* Within a queue: higher priority first, then the earlier due time (a fair key, `Ties.fair`, gives one), then
+   the order of enqueueing.
 7. *Bounded.* No verb does unbounded work, and what has ended is forgotten after its time.
 8. *Bound together.* What a move means for other jobs (`outwork.ties`) happens in the same transaction as the move.
 
@@ -52,6 +53,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     - ordered: a job given back, or enqueued with a due time in the past, has its place by that time
     - unique: an enqueue can be bound to a key that one job holds at a time (`Ties.unique`)
     - gates: jobs of a key can be limited, over all workers (`Ties.gates`)
+    - fair: those who share a line take turns in it (`Ties.fair`)
     - composition: a job can wait for the end of others (`Ties.awaits`, `after`, `reports`)
     - periodic: a schedule fires each slot once, however many workers there are (`Store.tick`)
     - pause: queues and tasks can be paused for all workers
@@ -73,6 +75,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     ordered: bool = True
     unique: bool = True
     gates: bool = True
+    fair: bool = True
     composition: bool = True
     periodic: bool = True
     pause: bool = True

@@ -19,9 +19,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from outwork.brokers.base import Accepted, Standing
+from outwork.brokers.turns import Line, fair_cell, line_of, takes_turns, without_key
 from outwork.errors import Duplicate, InvalidOption
 from outwork.job import WAITING, Job, Moment, Record, State, admit, awaited, gated, hold, let_go, paused_task
-from outwork.ties import Gate, Ties, Unique, next_pass, passed
+from outwork.ties import TURNS_KNOWN, Gate, Ties, Unique, fair_place, next_pass, passed
 
 SOME: Final = 500
 """Jobs that one call lets go at most, where any number may be held."""
@@ -36,6 +37,7 @@ class Cell(Struct, frozen=True, omit_defaults=True, gc=False):
     and may be forgotten.
 
     - `unique:KEY`      `job` holds the key, taken at `first`
+    - `fair:LINE:KEY`   the last place of the key in this line (queue:priority) is `first`
     - `gate:KEY`        so many are `running`; the rate's allowance is spent until `spent`; the gate as last seen
     - `after:JOB`       the job is held until `left` others have ended, of which so many are `missing` (not enqueued)
     - `pause:WHAT`      it is paused since `first`; `resume:task:NAME`: its jobs are being let go
@@ -74,6 +76,10 @@ class Shelf(Protocol):
 
     def due_cells(self, limit: int) -> list[str]:
         """The names of up to `limit` cells whose `at` has come."""
+        ...
+
+    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
+        """The due time of the first ready job of each of these lines, where there is one."""
         ...
 
     def load(self, ids: Iterable[str]) -> dict[str, Record]:
@@ -124,7 +130,9 @@ def enqueue(shelf: Shelf, given: Sequence[tuple[Job, bytes]]) -> list[Accepted]:
     known = shelf.load(mentioned)
     batch = {job.id: admit(job, body, shelf.now) for job, body in given if job.id not in known}
     names = {name for record in batch.values() for name in _cells_of(record)}
-    entry = _Entry(shelf, known, batch, shelf.cells(names))
+    cells = shelf.cells(names)
+    lines = {line_of(record) for record in batch.values() if takes_turns(record)}
+    entry = _Entry(shelf, known, batch, cells, shelf.fronts(lines) if lines else {})
     answers = [entry.add(batch[job.id]) if job.id in batch else None for job, _ in given]
     entry.write()
     return answers
@@ -134,6 +142,8 @@ def _cells_of(record: Record) -> Iterable[str]:
     ties = record.ties or Ties()
     if ties.unique is not None:
         yield unique_cell(ties.unique.key)
+    if ties.fair is not None and takes_turns(record):
+        yield fair_cell(line_of(record), ties.fair)
     if ties.awaits or ties.after:
         yield awaited(record.id)
     yield from map(awaited, ties.reports)
@@ -143,12 +153,18 @@ class _Entry:
     """One batch on its way in: `known` are the records of jobs that were there before."""
 
     def __init__(
-        self, shelf: Shelf, known: dict[str, Record], batch: Mapping[str, Record], cells: dict[str, Cell]
+        self,
+        shelf: Shelf,
+        known: dict[str, Record],
+        batch: Mapping[str, Record],
+        cells: dict[str, Cell],
+        fronts: dict[Line, float],
     ) -> None:
         self._shelf = shelf
         self._known = known
         self._batch = batch
         self._cells = cells
+        self._fronts = fronts
         self._written: dict[str, Cell | None] = {}
         self._new: dict[str, Record] = {}
         self._changed: dict[str, Record] = {}
@@ -163,7 +179,7 @@ class _Entry:
             return unknown_upstream(record.task, unknown[0])
         answer = None if ties.unique is None else self._take_key(record, ties.unique)
         if answer is None:
-            self._new[record.id] = record
+            self._new[record.id] = self._line_up(record)
         return answer
 
     def write(self) -> None:
@@ -191,6 +207,19 @@ class _Entry:
     def _change(self, record: Record) -> None:
         (self._new if record.id in self._new else self._changed)[record.id] = record
 
+    def _line_up(self, record: Record) -> Record:
+        """The job in the place that its fair key gives it."""
+        if record.ties is None or record.ties.fair is None or not takes_turns(record):
+            return without_key(record)
+        line, wall = line_of(record), self._shelf.now.wall
+        name = fair_cell(line, record.ties.fair)
+        cell = self._cells.get(name) or Cell(until=wall)
+        last = cell.first if cell.until is not None and cell.until > wall else None
+        place = fair_place(self._fronts.get(line), last, wall)
+        self._fronts.setdefault(line, place)
+        self._write(name, Cell(first=place, until=wall + TURNS_KNOWN))
+        return replace(without_key(record), due=place)
+
     def _take_key(self, record: Record, unique: Unique) -> Accepted:
         """Take the unique key, or answer for a job that finds it held."""
         name, wall = unique_cell(unique.key), self._shelf.now.wall
@@ -213,6 +242,8 @@ class _Entry:
     def _replace(self, holder: Record, by: Record, unique: Unique, first: float) -> None:
         """The waiting job goes on with what the later one asks for."""
         due = by.due if unique.patience is None else min(by.due, first + unique.patience)
+        if takes_turns(by) and holder.state is not State.SCHEDULED:
+            due = holder.due  # it keeps its place in the line
         state = State.SCHEDULED if due > self._shelf.now.wall else State.READY
         self._change(
             replace(

@@ -426,7 +426,7 @@ class MemoryBroker(Broker, Store):
             left = min(most, limit - len(taken))
             passed_over: list[Record] = []
             while left > 0 and (record := self._shelf.top(queue)):
-                heappop(self._shelf.ready[queue])
+                self._shelf.pop(record)
                 if record.solo and free <= 0:
                     passed_over.append(record)
                     if len(passed_over) >= limit:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
 from outwork.brokers.ledger import Cell, Change
+from outwork.brokers.turns import Line
 from outwork.job import Moment, Record, State, claimable, order, promote
 
 
@@ -20,7 +21,8 @@ class MemoryShelf:
     def __init__(self, put: Callable[[Record], None]) -> None:
         self.now = Moment(0.0, 0.0)
         self.records: dict[str, Record] = {}
-        self.ready: dict[str, list[tuple[tuple[int, float, str], str]]] = {}
+        self.ready: dict[str, dict[int, list[tuple[float, str]]]] = {}
+        """By queue and priority."""
         self.scheduled: list[tuple[float, str]] = []
         self.running: set[str] = set()
         self.finished: deque[str] = deque()
@@ -45,7 +47,8 @@ class MemoryShelf:
             heappush(self.moments, (moment, record.id))
         match record.state:
             case State.READY:
-                heappush(self.ready.setdefault(record.queue, []), (order(record), record.id))
+                lines = self.ready.setdefault(record.queue, {})
+                heappush(lines.setdefault(record.priority, []), (record.due, record.id))
             case State.SCHEDULED:
                 heappush(self.scheduled, (record.due, record.id))
             case State.RUNNING:
@@ -81,13 +84,32 @@ class MemoryShelf:
 
     def top(self, queue: str) -> Record | None:
         """The next job to claim from a queue, still in its heap."""
-        heap = self.ready.get(queue, [])
+        lines = self.ready.get(queue, {})
+        for priority in sorted(lines, reverse=True):
+            while (record := self._front(Line(queue, priority))) is not None:
+                if claimable(record, self.now):
+                    return record
+                heappop(lines[priority])  # tend ends it by its record
+            del lines[priority]
+        return None
+
+    def pop(self, record: Record) -> None:
+        """Take the job that `top` has just shown from its heap."""
+        heappop(self.ready[record.queue][record.priority])
+
+    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
+        found = {line: self._front(line) for line in lines}
+        return {line: record.due for line, record in found.items() if record is not None}
+
+    def _front(self, line: Line) -> Record | None:
+        """The first ready job of a line, still in its heap; those that moved on are dropped."""
+        heap = self.ready.get(line.queue, {}).get(line.priority, [])
         while heap:
-            place, job_id = heap[0]
+            due, job_id = heap[0]
             record = self.records.get(job_id)
-            if record and claimable(record, self.now) and order(record) == place:
+            if record and record.state is State.READY and (record.due, record.priority) == (due, line.priority):
                 return record
-            heappop(heap)  # moved on, or expired: tend ends an expired one by its record
+            heappop(heap)
         return None
 
     def promote(self) -> None:

@@ -388,6 +388,7 @@ def together(transport: Capabilities, store: Capabilities) -> Capabilities:
         push=transport.push,
         shared=transport.shared and store.shared,
         ordered=False,
+        fair=False,
     )
 
 

@@ -117,15 +117,19 @@ class CheckedMemory(MemoryBroker):
 
     def check_places(self) -> None:
         """Each job is in one place, and can be found there."""
-        ready = {(queue, place, job_id) for queue, heap in self._shelf.ready.items() for place, job_id in heap}
+        ready = {
+            (queue, priority, *entry)
+            for queue, lines in self._shelf.ready.items()
+            for priority, heap in lines.items()
+            for entry in heap
+        }
         scheduled = set(self._shelf.scheduled)
         for record in self._shelf.records.values():
-            place = (-record.priority, record.due, record.id)
             assert (record.id in self._shelf.running) == (record.state is State.RUNNING)
             if record.state is State.SCHEDULED:
                 assert (record.due, record.id) in scheduled
             elif record.state is State.READY and record.expires_at is None:
-                assert (record.queue, place, record.id) in ready
+                assert (record.queue, record.priority, record.due, record.id) in ready
 
 
 class BrokerMachine(RuleBasedStateMachine):

@@ -63,6 +63,7 @@ CAPABILITIES: Final = Capabilities(
     priority_levels=1,
     unique=False,
     gates=False,
+    fair=False,
     composition=False,
     periodic=False,
     pause=False,

@@ -61,13 +61,14 @@ RESULT_LIMIT: Final = 256 * 1024 * 1024
 # ---- enqueue --------------------------------------------------------------------------------------------------------
 
 
-def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
-    """What `enqueue.lua` takes for a job: id, head, timing, body. Raises EnqueueError."""
+def enqueue_arguments(job: Job, *, tied: bool = False) -> tuple[str | bytes, ...]:
+    """What `enqueue.lua` takes for a job: id, head, timing, body. `tied`: TIES holds something of it. Raises
+    EnqueueError."""
     try:
         body = codec.encode_job(job)
         expires, apart = job.expires is not None, len(body) > INLINE
         flags = AT_MOST_ONCE * job.at_most_once + EXPIRES * expires + BODY_APART * apart
-        flags += TIED * (job.ties is not None)
+        flags += TIED * tied
         head = _head_of(job.queue, job.task, job.priority, job.max_crashes, flags)
     except EnqueueError:
         raise
@@ -80,11 +81,13 @@ def enqueue_arguments(job: Job) -> tuple[str | bytes, ...]:
 
 
 def bound_arguments(job: Job) -> tuple[str | bytes, ...]:
-    """What `binding.lua` takes for a job: the same, and what TIES holds of it. Raises EnqueueError."""
-    arguments = enqueue_arguments(job)
-    if job.ties is None:
-        return *arguments, b""
-    return *arguments, (b"G" if job.ties.gates else b"-") + _encode_ties(job.ties)
+    """What `binding.lua` takes for a job: the same, what TIES holds of it, and its fair key. Raises EnqueueError."""
+    ties, fair = job.ties, ""
+    if ties is not None and ties.fair is not None:
+        fair, rest = f"={ties.fair}", replace(ties, fair=None)
+        ties = None if rest == Ties() else rest
+    packed = b"" if ties is None else (b"G" if ties.gates else b"-") + _encode_ties(ties)
+    return *enqueue_arguments(job, tied=ties is not None), packed, fair
 
 
 @lru_cache(1024)

@@ -27,6 +27,7 @@ from outwork.brokers.base import (
 from outwork.brokers.ledger import Cell, Change, concerns, follow
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.migrate import Standing, Step
+from outwork.brokers.turns import Line
 from outwork.errors import BrokerUnavailable, Unsupported
 from outwork.job import Job, Moment, Record, State
 
@@ -213,6 +214,10 @@ class Transaction(ABC):
     def cells(self, names: Collection[str]) -> dict[str, Cell]:
         """Those of these cells that exist, locked until the end of the transaction. One that does not exist may be made
         by somebody else; then writing it starts this transaction again."""
+
+    @abstractmethod
+    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
+        """The due time of the first ready job of each of these lines, where there is one."""
 
     @abstractmethod
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:

@@ -60,7 +60,11 @@ class Enqueueing:
 
     def _body(self, job: Job) -> bytes:
         if job.ties is not None:
-            what = "a limit" if not job.ties.bound_at_enqueue else "unique, or part of a chain, a group or after=..."
+            what = (
+                "a limit"
+                if not job.ties.bound_at_enqueue
+                else "unique, a fair_key, or part of a chain, a group or after=..."
+            )
             raise Unsupported(
                 f"job {job.id} of {job.task} is bound to others ({what}): that takes locks which the caller's "
                 "transaction would hold for as long as it lasts. Enqueue it after the commit, without connection=. "

@@ -15,6 +15,7 @@ from outwork.brokers.ledger import Cell, Change, concerns
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head
 from outwork.brokers.sql.server_outbox import ServerOutbox
+from outwork.brokers.turns import Line
 from outwork.job import Record, State
 
 
@@ -151,6 +152,14 @@ class ServerBound(ServerOutbox):
             self._run_ids("unset_cells", sorted(gone))
         known.update(row[0] for row in new)
         known.difference_update(gone)
+
+    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
+        found: dict[Line, float] = {}
+        for line in lines:
+            [(due,)] = self._rows(self._sql["front_of_line"], [line.queue, -line.priority] * 4)
+            if due is not None:
+                found[line] = due
+        return found
 
     def due_cells(self, limit: int) -> list[str]:
         return [_text(row[0]) for row in self._rows(self._sql["due_cells"], [self.now.wall, limit])]

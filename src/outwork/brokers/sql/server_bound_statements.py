@@ -6,10 +6,20 @@ from typing import Final
 
 _JOB: Final = "j.id, j.failures, j.crashes, j.misses, j.errors, j.body"
 
+
+def _front(table: str, solo: str) -> str:
+    place = "AND place = 'READY' " if table == "bound" else ""
+    return f"""
+        (SELECT due FROM {{p}}{table} WHERE queue = %s {place}AND solo = {solo} AND turn = %s ORDER BY due LIMIT 1)"""
+
+
 SQL: Final = {
     "insert": """
         INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body,
             ties) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+    "front_of_line": "SELECT min(due) FROM ("
+    + " UNION ALL ".join(_front(table, solo) for table in ("ready", "bound") for solo in ("false", "true"))
+    + ") f",
     "rewrite": "UPDATE {p}job SET priority = %s, body = %s WHERE id = %s",
     "bind": """
         INSERT INTO {p}bound (id, queue, task, place, knot, solo, turn, due, expires_at, claim_id, worker, lease_until,

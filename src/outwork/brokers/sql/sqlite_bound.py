@@ -13,6 +13,7 @@ from outwork.brokers.ledger import Cell, Change
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head
 from outwork.brokers.sql.sqlite_outbox import SQLiteOutbox
+from outwork.brokers.turns import Line
 from outwork.job import Record
 
 _encode = msgspec.json.Encoder().encode
@@ -101,6 +102,10 @@ class SQLiteBound(SQLiteOutbox):
         gone = [name for name, cell in cells.items() if cell is None]
         if gone:
             self._run("unset_cells", _packed(gone))
+
+    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
+        found = {line: self._one("front_of_line", line.queue, -line.priority) for line in lines}
+        return {line: due for line, due in found.items() if due is not None}
 
     def due_cells(self, limit: int) -> list[str]:
         return [row[0] for row in self._execute(self._sql["due_cells"], [self.now.wall, limit])]

@@ -19,6 +19,13 @@ def _line(table: str, bound: int, solo: int, limit: str) -> str:
             ORDER BY rank, due, id LIMIT {limit})"""
 
 
+def _front(table: str, solo: int) -> str:
+    place = "AND place = 'READY' " if table == "bound" else ""
+    return f"""
+        SELECT * FROM (SELECT due FROM {{p}}{table} WHERE queue = ?1 {place}AND solo = {solo} AND rank = ?2
+            ORDER BY due LIMIT 1)"""
+
+
 _FREE: Final = f"{_line('ready', 0, 0, '?3')} UNION ALL {_line('ready', 0, 1, '?4')}"
 
 SQL: Final = {
@@ -26,6 +33,9 @@ SQL: Final = {
     "heads_of_all": f"""
         SELECT * FROM ({_FREE} UNION ALL {_line("bound", 1, 0, "?3")} UNION ALL {_line("bound", 1, 1, "?4")})
         ORDER BY rank, due, id""",
+    "front_of_line": "SELECT min(due) FROM ("
+    + " UNION ALL ".join(_front(table, solo) for table in ("ready", "bound") for solo in (0, 1))
+    + ")",
     "insert_tied": """
         INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body,
                             ties) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",

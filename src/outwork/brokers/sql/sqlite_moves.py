@@ -106,21 +106,29 @@ class SQLiteTransaction(SQLiteBound):
 
     def insert(self, records: Sequence[Record]) -> None:
         bound = [record for record in records if concerns(record)]
-        self.insert_free([record for record in records if not concerns(record)] if bound else records)
+        free = [record for record in records if not concerns(record)] if bound else records
+        early = [record for record in free if record.state is State.READY and record.due > self.now.wall]
+        if early:  # in a long batch a fair key's jobs run ahead of the clock, by microseconds
+            ahead = {record.id for record in early}
+            self.insert_free(early, max(record.due for record in early))
+            free = [record for record in free if record.id not in ahead]
+        self.insert_free(free)
         if bound:
             self.insert_tied(bound, map(_row, bound))
             self.mark_those(bound)
 
-    def insert_free(self, records: Sequence[Record]) -> None:
-        """Add jobs that are not bound; those whose ids are known are left as they are."""
+    def insert_free(self, records: Sequence[Record], wall: float | None = None) -> None:
+        """Add jobs that are not bound; those whose ids are known are left as they are. What is due by `wall` (None: by
+        now) is ready."""
+        wall = self.now.wall if wall is None else wall
         new = sum(self._execute(sql, values).rowcount for sql, values in self.insertion(records))
         if not new:
             return
         states = {record.state for record in records}
         if State.READY in states:
-            self._run("ready_new", new, self.now.wall)
+            self._run("ready_new", new, wall)
         if State.SCHEDULED in states:
-            self._run("scheduled_new", new, self.now.wall)
+            self._run("scheduled_new", new, wall)
         if self.pace is not None:
             self._run("mark_new", new, self.now.wall + self.pace.grace, self.pace.horizon)
 

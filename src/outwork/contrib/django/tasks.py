@@ -116,6 +116,7 @@ def outwork_options(task: Task) -> Options:
         unique_key=None,
         on_conflict=None,
         limit=None,
+        fair_key=None,
         cron=None,
         every=None,
         timezone=None,

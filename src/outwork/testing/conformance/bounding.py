@@ -1,4 +1,4 @@
-"""Promises of what bounds jobs: unique keys, replaced jobs, gates of concurrency and rate."""
+"""Promises of what bounds jobs: unique keys, replaced jobs, gates of concurrency and rate, turns by fair keys."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def unique(key: str = "k", conflict: Conflict = "return", seconds: float | None 
 
 def tied(ties: Ties, job: Job | None = None, **changes: object) -> Job:
     return replace(job or new_job(), ties=ties, **changes)
+
+
+def of(tenant: str, number: int = 1, job: Job | None = None, **ties: object) -> list[Job]:
+    """Jobs with this fair key."""
+    return [tied(replace(Ties(fair=tenant), **ties), job and replace(job, id=new_job().id)) for _ in range(number)]
 
 
 class BoundingPromises(Promises):
@@ -266,6 +271,93 @@ class BoundingPromises(Promises):
         self.gated(rig, 5, gates)
         rig.take(2)
         assert rig.claim() == []
+
+    # ---- turns ------------------------------------------------------------------------------------------------------
+
+    def test_a_flood_of_one_fair_key_does_not_hold_back_the_job_of_another(self, rig: Rig) -> None:
+        rig.need("fair")
+        flood = rig.put(*of("a", 100))
+        [other] = rig.put(*of("b"))
+        assert ids(rig.take(3)) == [flood[0], other, flood[1]]
+        assert ids(rig.take(98)) == flood[2:]
+
+    def test_fair_keys_take_turns_each_in_its_own_order(self, rig: Rig) -> None:
+        rig.need("fair")
+        lines = [rig.put(*of(tenant, 10)) for tenant in "ab"]
+        lines.append([job_id for _ in range(10) for job_id in rig.put(*of("c"))])
+        assert ids(rig.take(30)) == [job_id for turn in zip(*lines, strict=True) for job_id in turn]
+
+    def test_fair_keys_take_turns_within_a_batch(self, rig: Rig) -> None:
+        rig.need("fair")
+        a, b = of("a", 3), of("b", 2)
+        rig.put(*a, *b)
+        assert ids(rig.take(5)) == [a[0].id, b[0].id, a[1].id, b[1].id, a[2].id]
+
+    def test_whoever_comes_while_others_are_served_is_level_with_them(self, rig: Rig) -> None:
+        rig.need("fair")
+        a = rig.put(*of("a", 8))
+        rig.settle_all(rig.take(4), Done(b"1"))
+        b = rig.put(*of("b", 2))
+        assert ids(rig.take(6)) == [a[4], b[0], a[5], b[1], *a[6:]]
+
+    def test_whoever_was_served_is_not_punished_for_it(self, rig: Rig) -> None:
+        rig.need("fair")
+        rig.put(*of("a", 100))
+        rig.settle_all(rig.take(100), Done(b"1"))
+        b, a = rig.put(*of("b", 3)), rig.put(*of("a"))
+        assert ids(rig.take(4)) == [b[0], *a, *b[1:]]
+
+    def test_turns_are_taken_among_jobs_of_the_same_priority(self, rig: Rig) -> None:
+        rig.need("fair")
+        rig.need_priorities()
+        a = rig.put(*of("a", 3))
+        urgent = rig.put(*of("a", 2, new_job(priority=50)))
+        other = rig.put(*of("b", 1, new_job(priority=50)))
+        low = rig.put(*of("b", 1, new_job(priority=-50)))
+        assert ids(rig.take(7)) == [urgent[0], *other, urgent[1], *a, *low]
+
+    def test_a_repeated_enqueue_takes_no_second_turn(self, rig: Rig) -> None:
+        rig.need("fair", "idempotent")
+        first, second, other = *of("a", 2), *of("b")
+        for _ in range(3):
+            rig.put(first)
+        rig.put(other)
+        rig.put(second, first)
+        assert ids(rig.take(3)) == [first.id, other.id, second.id]
+        assert rig.claim() == []
+
+    def test_a_job_in_its_place_is_like_any_other(self, rig: Rig) -> None:
+        rig.need("fair")
+        [[job_id], [later]] = rig.put(*of("a")), rig.put(*of("a"))
+        record = rig.record(job_id)
+        assert (record.state, record.ties, record.due) == (State.READY, None, about(record.enqueued_at))
+        released = rig.take_one()
+        rig.settle(released, Release())
+        assert ids(rig.take(2)) == [job_id, later]
+
+    def test_a_job_with_a_fair_key_that_is_scheduled_comes_in_its_time(self, rig: Rig) -> None:
+        rig.need("fair", "defer")
+        late = rig.put(*of("b", 1, new_job(delay=60.0)))
+        rig.advance(50)
+        a = rig.put(*of("a", 2))
+        assert rig.record(late[0]).ties is None
+        rig.advance(11)
+        rig.tend(rescue=False)
+        assert ids(rig.take(3)) == [*a, *late]
+
+    def test_fair_keys_go_with_unique_keys_and_gates(self, rig: Rig) -> None:
+        rig.need("fair", "unique", "gates")
+        one = Unique("k", None, "replace")
+        a = rig.put(*of("a", 3, gates=ALONE))
+        [first, again] = of("b", 2, unique=one)
+        rig.put(first)
+        assert rig.offer(again) == [Standing(first.id)]
+        last = rig.put(*of("b"))
+        taken = rig.take(3)
+        assert ids(taken) == [a[0], first.id, *last]
+        assert rig.claim() == []
+        rig.settle_all(taken, Done(b"1"))
+        assert ids(rig.take(1)) == [a[1]]
 
     # ---- what must not be left --------------------------------------------------------------------------------------
 

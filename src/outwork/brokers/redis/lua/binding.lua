@@ -1,6 +1,7 @@
 -- Enqueue a batch in which jobs have ties, as `ledger.enqueue` does.
 --
--- Each job comes as five arguments: id, head, timing, body (see `laying`), and what TIES holds of it, or ''.
+-- Each job comes as six arguments: id, head, timing, body (see `laying`), what TIES holds of it, or '', and '=' with its
+-- fair key, or ''.
 --
 -- Nothing is written before all is known, and then an HSET first, which a full server refuses: so a batch is written
 -- whole or not at all.
@@ -35,6 +36,7 @@ local function let_in(job)
     if answer == '' then
         job.enters = true
         job.s = laid(job.head, job.timing, job.apart and '' or job.body)
+        if job.fair and byte(job.s, 1) == READY_NOW then job.s = books().in_turn(job.s, job.fair) end
         entering[#entering + 1] = job
     end
     return answer
@@ -103,13 +105,14 @@ end
 -- The batch that begins at this argument. An answer for each of its jobs.
 local function bind(first)
     local given, named, waits_for_others = {}, {}, false
-    for i = first, #ARGV, 5 do
-        local packed, head, body = ARGV[i + 4], ARGV[i + 1], ARGV[i + 3]
+    for i = first, #ARGV, 6 do
+        local packed, head, body, fair = ARGV[i + 4], ARGV[i + 1], ARGV[i + 3], ARGV[i + 5]
         local ties = packed ~= '' and read_ties(packed) or nil
         given[#given + 1] = {
             id = ARGV[i], head = head, timing = ARGV[i + 2], body = body, packed = packed, ties = ties,
             reports = ties and {unpack(ties.reports or {})} or {}, -- without those that come after it
             apart = has(byte(head, 1), BODY_APART) and body,
+            fair = fair ~= '' and sub(fair, 2),
         }
         named[#named + 1] = ARGV[i]
         if ties then

@@ -21,6 +21,9 @@ end
 local function replace(holder, by, unique, first)
     local due, expires = times_of(by.timing, unique.patience and first + unique.patience)
     local s, flags = holder.s, byte(holder.s, 18)
+    if by.fair and times_of(by.timing) <= now and state_of(s) ~= 'S' then
+        due = number_at('>d', s, 24) -- it keeps its place in the line
+    end
     flags = flags - flags % (2 * EXPIRES) + flags % EXPIRES -- without this one
     flags = flags - flags % (2 * BODY_APART) + flags % BODY_APART
     local asked = byte(by.head, 1)

@@ -1,6 +1,6 @@
 -- keys: job body ready later aside knots expiry ids counts outbox pace ties cell attention until paused schedules
 -- needs: record tally waiting outbox ties cells laying attention batch
--- opens: gates following rebinding
+-- opens: gates following rebinding turns
 -- then: binding
 --
 -- ARGV: offset, schedule, its last slot ('' for none), the next one (8 bytes each), then the jobs, see `binding`.
