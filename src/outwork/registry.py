@@ -28,6 +28,8 @@ class Registry(Application):
     def __init__(self) -> None:
         self.hooks = Hooks()
         self.providers = Providers()
+        self.chores: list[Callable[[], bool]] = []
+        """What a worker of this application does every few seconds. True: there is more of it to do at once."""
         self._tasks: dict[str, Task[Any, Any]] = {}
 
     @overload

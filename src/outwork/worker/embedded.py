@@ -22,6 +22,7 @@ from outwork.app import Outwork
 from outwork.brokers.base import Store
 from outwork.errors import OutworkError
 from outwork.job import State
+from outwork.worker.chores import Chores
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
 from outwork.worker.timetable import timetable_of
@@ -61,7 +62,7 @@ class EmbeddedWorker:
         logger.info("outwork: an embedded worker runs the jobs of %s in this process (%d)", app.broker.url, self._pid)
 
     def _run(self) -> None:
-        with timetable_of(self.worker.app, self.worker.id, embedded=True):
+        with timetable_of(self.worker.app, self.worker.id, embedded=True), Chores(self.worker.app):
             self.summary = self.worker.run()
 
     @property

@@ -24,6 +24,7 @@ from outwork.errors import BrokerRefused, BrokerUnavailable, EnqueueError, Outwo
 from outwork.loading import check_for_worker, load_app
 from outwork.settings import WorkerSettings
 from outwork.worker import logs
+from outwork.worker.chores import Chores
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
@@ -57,7 +58,7 @@ def main(report: int) -> int:
     reporter = Reporter(report, worker, options)
     _say_hello(worker)
     alone = options.drain and worker.app.settings.worker.processes == 1 and sys.stderr.isatty()
-    with progress_bar(worker) if alone else nullcontext(), timetable:
+    with progress_bar(worker) if alone else nullcontext(), timetable, Chores(worker.app, drain=options.drain):
         summary = worker.run()
     reporter.close()
     _say_goodbye(summary, drain=options.drain)
