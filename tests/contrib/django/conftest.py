@@ -16,7 +16,10 @@ import pytest
 
 HERE = Path(__file__).parent
 PREFIX = "outwork.contrib.django."
-TABLES = (*(f"outwork_{name}" for name in ("ready", "scheduled", "running", "ended", "job", "worker")), "kiosk_order")
+TABLES = (
+    *(f"outwork_{name}" for name in ("ready", "scheduled", "running", "ended", "job", "worker", "unsent")),
+    "kiosk_order",
+)
 collect_ignore_glob: list[str] = []
 
 

@@ -41,11 +41,13 @@ from outwork.events import (
     JobSucceeded,
 )
 from outwork.immediate import WORKER as CALLER
-from outwork.job import Failure
+from outwork.job import Failure, Job
+from outwork.task import Call
 from outwork.task import Task as CoreTask
 
 if TYPE_CHECKING:
     from outwork.contrib.django.backends import OutworkBackend
+    from outwork.contrib.django.unsent import Outbox
     from outwork.payload import Payload
 
 
@@ -97,6 +99,8 @@ class Application(Outwork):
         self.alias = alias
         self.recorded: list[TaskResult] = []
         """What was enqueued on `dummy:`."""
+        self.outbox: Outbox | None = None
+        """What was committed and not sent; None where jobs are sent to nobody who could lose them."""
         self._kind = kind
         self._running: dict[str, TaskResult] = {}
         self.hooks.on_event(self._heed)
@@ -106,6 +110,12 @@ class Application(Outwork):
     @property
     def tasks(self) -> Mapping[str, CoreTask[Any, Any]]:
         return Tasks(self, self._tasks)
+
+    def make_job(self, call: Call[Any]) -> Job:
+        """The job of a call as it is to be sent later. Raises what `enqueue` does of a job that is refused."""
+        self.admit(call.task)
+        job = call.job()
+        return self.hooks.prepare(job) if self.hooks.touches_jobs else job
 
     # ---- finding tasks ----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from outwork import codec
 from outwork.app import Outwork
-from outwork.brokers.base import Broker, Capabilities, Store
+from outwork.brokers.base import Broker, Capabilities, Standing, Store
 from outwork.contrib.django.application import INTERRUPTED, Application, BoundTask, application_of
 from outwork.contrib.django.compat import (
     BaseTaskBackend,
@@ -29,8 +29,9 @@ from outwork.contrib.django.compat import (
 from outwork.contrib.django.load import hand_down
 from outwork.contrib.django.results import BACKEND, change, new_result, result_of, take
 from outwork.contrib.django.tasks import OutworkTask, check_options, check_types
+from outwork.contrib.django.unsent import Outbox
 from outwork.durations import seconds_of
-from outwork.errors import EnqueueError, OutworkError, SettingsError, Undecodable
+from outwork.errors import BrokerFull, EnqueueError, OutworkError, SettingsError, Undecodable
 from outwork.job import WIRE_VERSION, Job, Record
 from outwork.task import Call
 
@@ -90,6 +91,9 @@ class OutworkBackend(BaseTaskBackend):
         app.configure({"framework": "Django", **self.settings_of_app()})
         if self.runs_in == "embedded":
             hand_down()
+        if self.runs_in in ("elsewhere", "embedded") and self.capabilities.durable:
+            app.outbox = Outbox(app, self.transaction_of, self._is_elsewhere)
+            app.chores.append(app.outbox.send_old)
         return app
 
     def settings_of_app(self) -> dict[str, object]:
@@ -174,10 +178,12 @@ class OutworkBackend(BaseTaskBackend):
             return self._run_here(call, result)
         if self.runs_in == "nowhere":
             return self._record(call, result)
-        if self._waits_for_commit():
-            transaction.on_commit(lambda: self._send(call, result), using=self.transaction_of)
-        else:
+        if not self._waits_for_commit():
             self._send(call, result)
+        elif self.app.outbox is not None and self.app.outbox.is_kept():
+            self._leave(call, result, self.app.outbox)
+        else:
+            transaction.on_commit(lambda: self._send(call, result), using=self.transaction_of)
         return result
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> MadeCall:
@@ -194,6 +200,23 @@ class OutworkBackend(BaseTaskBackend):
         self.app.enqueue(call)
         change(result, enqueued_at=timezone.now())
         task_enqueued.send(sender=type(self), task_result=result)
+
+    def _leave(self, call: MadeCall, result: TaskResult, outbox: Outbox) -> None:
+        """Keep a job in the transaction; when that is committed, send it."""
+        job = self.app.make_job(call)
+        outbox.put(job)
+
+        def send() -> None:
+            answers = outbox.send([job])
+            answer = answers[0] if answers else None  # of a broker that is away: it will have it
+            if isinstance(answer, EnqueueError) and not isinstance(answer, BrokerFull):
+                raise answer
+            change(result, enqueued_at=timezone.now())
+            if isinstance(answer, Standing):
+                change(result, id=answer.job_id)
+            task_enqueued.send(sender=type(self), task_result=result)
+
+        transaction.on_commit(send, using=self.transaction_of)
 
     def _record(self, call: MadeCall, result: TaskResult) -> TaskResult:
         self.app.enqueue(call)
@@ -226,6 +249,10 @@ class OutworkBackend(BaseTaskBackend):
         """The alias of the database whose commit is waited for."""
         return str(self.options.get("database") or DEFAULT_DB_ALIAS)
 
+    def _is_elsewhere(self) -> bool:
+        """Whether the jobs are in another place than the database whose commit is waited for."""
+        return True
+
     def _waits_for_commit(self) -> bool:
         if not self.options.get("enqueue_on_commit", True):
             return False
@@ -244,9 +271,12 @@ class OutworkBackend(BaseTaskBackend):
         if store is None or self.runs_in == "caller":
             raise NotImplementedError("This backend does not support retrieving or refreshing results.")
         [record] = store.get([str(result_id)])
-        if record is None:
+        if record is not None:
+            return self.result_of(record)
+        unsent = self.app.outbox.find(str(result_id)) if self.app.outbox is not None else None
+        if unsent is None:
             raise TaskResultDoesNotExist(result_id)
-        return self.result_of(record)
+        return new_result(self._known_task(unsent.task), unsent, self.alias)
 
     @property
     def store(self) -> Store | None:
@@ -263,9 +293,11 @@ class OutworkBackend(BaseTaskBackend):
         alias = (job.carried or {}).get(BACKEND, self.alias)
         if alias != self.alias:
             raise TaskResultDoesNotExist(f"{record.id} belongs to the task backend {alias!r}, not to {self.alias!r}")
-        known = self.app.tasks.get(record.task)
-        django = known.django if isinstance(known, BoundTask) else _unknown_task(record.task)
-        return result_of(django, record, self.alias)
+        return result_of(self._known_task(record.task), record, self.alias)
+
+    def _known_task(self, path: str) -> Task:
+        known = self.app.tasks.get(path)
+        return known.django if isinstance(known, BoundTask) else _unknown_task(path)
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 
@@ -346,6 +378,9 @@ class DatabaseBackend(OutworkBackend):
         from outwork.contrib.django.database import database_of
 
         return database_of(self.options.get("database"))
+
+    def _is_elsewhere(self) -> bool:
+        return self.database != self.transaction_of
 
     def _waits_for_commit(self) -> bool:
         return super()._waits_for_commit() and not transaction.get_connection(self.database).in_atomic_block

@@ -92,6 +92,7 @@ def check_databases(databases: Sequence[str] | None = None, **named: Any) -> Ite
     from outwork.contrib.django.backends import DatabaseBackend
 
     backends = [task_backends[alias] for alias in task_backends]
+    yield from _check_outboxes(backends, {*(databases or ())})
     used = {backend.database for backend in backends if isinstance(backend, DatabaseBackend)}
     for alias in sorted(used & {*(databases or ())}):
         connection = connections[alias]
@@ -106,4 +107,21 @@ def check_databases(databases: Sequence[str] | None = None, **named: Any) -> Ite
                 hint="Once:  sqlite3 FILE 'PRAGMA journal_mode=WAL'  or, in DATABASES: "
                 "OPTIONS={'init_command': 'PRAGMA journal_mode=WAL', 'transaction_mode': 'IMMEDIATE'}",
                 id="outwork.W003",
+            )
+
+
+def _check_outboxes(backends: Sequence[Any], databases: set[str]) -> Iterator[Any]:
+    from outwork.contrib.django.backends import OutworkBackend
+
+    for backend in backends:
+        try:
+            outbox = backend.app.outbox if isinstance(backend, OutworkBackend) else None
+        except OutworkError:
+            continue  # its settings are wrong, as another check says
+        if outbox is not None and outbox.using in databases and outbox.is_missing():
+            yield checks.Warning(
+                f"TASKS[{backend.alias!r}]: the database {outbox.using!r} lacks the table outwork_unsent, so a job "
+                "is lost if its process dies between the commit and the send.",
+                hint=f"manage.py migrate --database {outbox.using}",
+                id="outwork.W004",
             )

@@ -8,6 +8,7 @@ from typing import Any
 from django.core import mail
 from django.db import connections, router
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import CreateModel
 from django.db.migrations.operations.base import Operation
 
 from outwork.contrib.django.database import VENDORS, DatabaseBroker
@@ -69,6 +70,23 @@ class RunSchemaFiles(Operation):
 
     def describe(self) -> str:
         return f"Bring the tables of Outwork to version {self.to}"
+
+
+class CreateUnlessThere(CreateModel):
+    """Make a table of Django's own kind, unless it was made while migrations were switched off; remove it unless a
+    router has kept it away."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.collect_sql or not self._is_there(schema_editor.connection):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.collect_sql or self._is_there(schema_editor.connection):
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+
+    def _is_there(self, connection: Any) -> bool:
+        with connection.cursor() as cursor:
+            return self.options["db_table"] in connection.introspection.table_names(cursor)
 
 
 def after_migrate(*, using: str, plan: Any = None, **named: Any) -> None:

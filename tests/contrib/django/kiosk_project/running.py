@@ -34,7 +34,9 @@ class Database:
             found: list[tuple[Any, ...]] = self._server.ask(sql, database=self.settings["NAME"])
             return found
         with closing(sqlite3.connect(self.settings["NAME"], timeout=20)) as connection:
-            return connection.execute(sql).fetchall()
+            found = connection.execute(sql).fetchall()
+            connection.commit()
+            return found
 
     @classmethod
     def file(cls, folder: Path, template: Path | None = None) -> Database:
@@ -73,10 +75,10 @@ class Project:
         assert "Traceback" not in done.stderr or code != 2, said
         return said
 
-    def shell(self, code: str) -> str:
-        """Run code with all tasks imported; what it printed."""
+    def shell(self, script: str, code: int = 0) -> str:
+        """Run a script with all tasks imported; what it printed."""
         done = subprocess.run(
-            [sys.executable, "-c", f"import django; django.setup()\nfrom kiosk.tasks import *\n{code}"],
+            [sys.executable, "-c", f"import django; django.setup()\nfrom kiosk.tasks import *\n{script}"],
             cwd=self.folder,
             env=self.environ,
             capture_output=True,
@@ -84,7 +86,7 @@ class Project:
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         return done.stdout
 
     def start(self, *words: str) -> Running:
