@@ -175,6 +175,8 @@ class SQLBroker(SQLSteering, Broker):
             claiming = Claiming(tx, self.terms, claim_id, worker)
             if not claimed and limit > 0:
                 claimed = claiming.claim(queues, looks, limit, free)
+                if claiming.held_back and not claiming.more:
+                    looks = tx.look(names)  # for when their gates are to be looked at
             wake = [0.0] if claiming.more else [look.wake_in for look in looks if look.wake_in is not None]
             answer = Exchanged(answers, claimed, max(0.0, min(wake)) if wake else None, let_go > 0)
             return answer, claiming, any(look.bound for look in looks)

@@ -18,11 +18,12 @@ AHEAD: Final = 200
 
 
 class Claiming:
-    """The claims of one exchange. `bound` are ids of bound jobs that it took; `more`: it has held back as many as it
-    may, and there may be others to take."""
+    """The claims of one exchange. `bound` are ids of bound jobs that it took; `held_back`: it has moved
+    some to closed gates; `more`: as many as it may, and there may be others to take."""
 
     def __init__(self, tx: Transaction, terms: Terms, claim_id: str, worker: str) -> None:
         self.bound: list[str] = []
+        self.held_back = False
         self.more = False
         self._tx = tx
         self._claim_id = claim_id
@@ -89,6 +90,7 @@ class Claiming:
             return set()
         _, kept = pass_gates(self._tx, asking)
         self._tx.move(kept)
+        self.held_back = self.held_back or bool(kept)
         self._closed.update(change.after.knot for change in kept if change.after.knot is not None)
         return {change.after.id for change in kept}
 
