@@ -10,16 +10,18 @@ from hypothesis.stateful import rule
 from msgspec import Raw
 from msgspec.structs import replace
 
-from outwork.brokers.base import Settlement, Standing
+from outwork.brokers.base import Settlement, Share, Standing
 from outwork.errors import Duplicate, InvalidOption
 from outwork.ids import new_claim_id, new_job_id
 from outwork.job import WIRE_VERSION, Hold, Job
-from outwork.testing.machine import QUEUES, TASKS, BrokerMachine, Plan, picks, plans, some_picks
+from outwork.testing.machine import EVERYTHING, QUEUES, STEP, TASKS, BrokerMachine, Plan, picks, plans, some_picks
 from outwork.ties import Conflict, Gate, Ties, Unique
 
 KEYS: Final = ("k1", "k2")
 CONFLICTS: Final[tuple[Conflict, ...]] = ("return", "replace", "raise")
 GATES: Final = (Gate("c:one", most=1), Gate("c:two", most=2))
+RATE: Final = Gate("r:slow", rate=1 / 113)
+"""A job in so many seconds, the multiples of which no step of the clock comes near."""
 WITHIN: Final = 105.0
 """Seconds in which the members of a group come: halfway between two steps of the clock."""
 
@@ -27,7 +29,7 @@ bonds = st.tuples(
     st.sampled_from((None, *KEYS)),
     st.sampled_from((None, None, 105.0)),
     st.sampled_from(CONFLICTS),
-    st.sampled_from(((), (), GATES[:1], GATES[1:], GATES)),
+    st.sampled_from(((), (), GATES[:1], GATES[1:], GATES, (RATE,), (RATE, *GATES))),
 )
 targets = st.sampled_from([*(f"queue:{queue}" for queue in QUEUES), *(f"task:{task}" for task in TASKS)])
 
@@ -82,6 +84,17 @@ class BoundMachine(BrokerMachine):
     def come_after(self, plan: Plan, chosen: list[int]) -> None:
         """A job that waits for jobs of before; for one that nobody knows it is refused."""
         self.offer([self.make_job(plan, Ties(after=tuple(self.ids(chosen))))])
+
+    @rule(steps=st.sampled_from((1, 1, 1, 2, 3, 10)), tended=st.booleans())
+    def time_passes(self, steps: int, tended: bool = True) -> None:
+        """The books are looked at when somebody tends or looks for work: a mere reader of SQL changes nothing."""
+        for side in self.sides:
+            side.broker.clock_offset += steps * STEP
+        if tended:
+            self.tend(rescue=False, dead=[])
+        else:
+            shares = [Share(queue, EVERYTHING) for queue in QUEUES]
+            self.both(lambda side: side.broker.exchange(new_claim_id(), [], shares, 0, 0, "worker-1"))
 
     @rule(what=targets)
     def pause(self, what: str) -> None:
