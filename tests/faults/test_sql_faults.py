@@ -31,6 +31,7 @@ from support import chores
 from support.ledger import Ledger, write
 from support.mariadb_server import MariaDBServer, own_mariadb, shared_mariadb
 from support.postgres_server import PostgresServer, own_postgres, program, shared_postgres
+from support.programs import find
 from support.proxy import Proxy
 from support.redis_server import free_port
 from support.waiting import until
@@ -379,7 +380,7 @@ def test_a_silent_server_does_not_stop_the_other_threads() -> None:
 @contextmanager
 def pgbouncer(server: PostgresServer, folder: Path) -> Iterator[int]:
     """A PgBouncer in transaction mode before the server; its port."""
-    binary = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    binary = find("pgbouncer")
     if binary is None:
         pytest.skip("pgbouncer is not installed")
     port = free_port()

@@ -1,4 +1,5 @@
-"""A private MariaDB (or MySQL) server for tests, in a directory of its own; as `mysql` where the tests are root."""
+"""A private MariaDB server for tests, in a directory of its own; as `mysql` where the tests are root. Or a MySQL
+server, where only `mysqld` is found or the folder of other releases (`support.programs`) has it."""
 
 from __future__ import annotations
 
@@ -18,14 +19,15 @@ from typing import Any, Final
 import pymysql  # type: ignore[import-untyped]
 import pytest
 
+from support.programs import chosen, find
 from support.redis_server import free_port
 from support.waiting import until
 
 DEADLINE: Final = 60.0
 TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "outbox", "bound", "cell")
-PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-SERVER: Final = shutil.which("mariadbd", path=PATH)
-INSTALL: Final = shutil.which("mariadb-install-db", path=PATH)
+MYSQL: Final = chosen("mysqld") or (None if find("mariadbd") else find("mysqld"))
+SERVER: Final = MYSQL or find("mariadbd")
+INSTALL: Final = MYSQL or find("mariadb-install-db")
 
 
 def need_mariadb() -> None:
@@ -55,8 +57,11 @@ class MariaDBServer:
                 "--no-defaults",
                 f"--datadir={self.folder}/data",
                 f"--tmpdir={self.folder}",  # servers that share one take each other's files
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
+                *(
+                    ["--initialize-insecure"]
+                    if MYSQL
+                    else ["--auth-root-authentication-method=normal", "--skip-test-db"]
+                ),
                 *([f"--user={self._user}"] if self._user else []),
             ],
             cwd=self.folder,
@@ -78,7 +83,7 @@ class MariaDBServer:
             "socket": f"{self.folder}/server.sock",
             "pid_file": f"{self.folder}/server.pid",
             "innodb_buffer_pool_size": "256M",
-            "innodb_log_file_size": "512M",
+            **({"mysqlx": "OFF"} if MYSQL else {"innodb_log_file_size": "512M"}),
             "max_connections": "200",
             "skip_name_resolve": "1",
             **self._settings,

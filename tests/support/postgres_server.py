@@ -17,6 +17,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from support.programs import find
 from support.redis_server import free_port
 from support.waiting import until
 
@@ -26,8 +27,7 @@ TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "out
 
 def program(name: str) -> str | None:
     """Where a program of the server is: Debian keeps them apart from the path."""
-    beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
-    return str(beside[0]) if beside else shutil.which(name)
+    return find(name, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
 
 
 def need_postgres() -> None:

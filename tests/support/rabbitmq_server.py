@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from support.programs import find
 from support.waiting import until
 
 DEADLINE: Final = 90.0
@@ -23,8 +23,7 @@ FOLDERS: Final = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Pat
 
 def script(name: str) -> str | None:
     """The path of one of the server's scripts."""
-    found = next((str(folder / name) for folder in FOLDERS if (folder / name).exists()), None)
-    return found or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    return find(name, FOLDERS)
 
 
 def need_rabbitmq() -> None:
@@ -138,7 +137,7 @@ class RabbitServer:
     def close(self) -> None:
         """The end of it, and of the port mapper that it started."""
         self.kill()
-        epmd = shutil.which("epmd")
+        epmd = find("epmd")
         if epmd is not None:
             until(lambda: self._unmapped(epmd), "the end of the port mapper", seconds=DEADLINE, pause=0.1)
 

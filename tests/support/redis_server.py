@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any, Final, Self
 import pytest
 import redis
 
+from support.programs import find
 from support.waiting import until
 
 DEADLINE: Final = 30.0
-BINARY: Final = shutil.which("redis-server") or shutil.which("valkey-server")
+BINARY: Final = find("redis-server") or find("valkey-server")
 
 
 def need_redis() -> None:
