@@ -90,8 +90,9 @@ class Site:
         self._seen.update(pids)
         return pids
 
-    def wait(self, seconds: float = PATIENCE) -> int:
-        """The exit code, once the server and everything below it have ended."""
+    def wait(self, seconds: float = 45.0) -> int:
+        """The exit code, once the server and everything below it have ended. gunicorn gives a process that it had only
+        just forked, and that missed its signal, half a minute."""
         below = self.below()
         try:
             code = self.process.wait(seconds)
@@ -103,14 +104,14 @@ class Site:
         until(lambda: not any(map(exists, below)), "the end of all processes", seconds=seconds)
         return code
 
-    def stop(self, number: Signals = SIGTERM, *, group: bool = False, seconds: float = 10.0) -> int:
+    def stop(self, number: Signals = SIGTERM, *, group: bool = False) -> int:
         """Signal the server (or, as Ctrl-C does, everything in its terminal) and wait for its end; the exit code."""
         self.below()
         if group:
             os.killpg(self.pid, number)
         else:
             self.process.send_signal(number)
-        return self.wait(seconds)
+        return self.wait()
 
     def clean_up(self) -> None:
         """Kill whatever still lives."""

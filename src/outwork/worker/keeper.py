@@ -26,6 +26,8 @@ from outwork.brokers.base import Broker, Claim, Extended, Presence, Tended
 logger = logging.getLogger("outwork.worker")
 
 TEND_EVERY: Final = 10.0
+ANNOUNCE: Final = 2.0
+"""Seconds that a worker waits at most until it is known: one that dies with its first jobs is then noticed at once."""
 LOOK_EVERY: Final = 2.0
 """Seconds between looks at the lock files of the workers on this host."""
 
@@ -52,13 +54,16 @@ class Keeper:
             threading.Thread(target=self._renew, name="outwork-leases", daemon=True),
             threading.Thread(target=self._tend, name="outwork-keeper", daemon=True),
         ]
+        self._announced = threading.Event()
         self._steady_since = monotonic()
         self._neighbours: dict[str, Path] = {}
         self._dead: set[str] = set()
 
     def start(self) -> None:
+        """Start both threads; returns when the broker knows of this worker, if that can be had soon."""
         for thread in self._threads:
             thread.start()
+        self._announced.wait(ANNOUNCE)
 
     def close(self) -> None:
         """End both threads."""
@@ -104,12 +109,14 @@ class Keeper:
         dead = frozenset(self._dead)
         try:
             tended = self._broker.tend(self._presence(), rescue=rescue, dead=dead)
+            self._announced.set()
             if not tended.more:
                 self._dead -= dead
             self._meet_neighbours()
             self._tended(tended)
         except Exception as error:  # noqa: BLE001 - the next round tries again; the puller reports the outage
             logger.debug("tending failed: %s", error)
+            self._announced.set()
             self._steady_since = monotonic()
             return False
         if tended.rescued:
