@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from outwork import Outwork
-from outwork.brokers.base import Filter
+from outwork import Concurrency, Outwork
+from outwork.brokers.base import Claimed, Filter, Settlement
 from outwork.errors import BrokerRefused, Unsupported
+from outwork.ids import new_claim_id
+from outwork.job import Done, State
+from outwork.testing.conformance.rig import shares
 from support.inside import working
 from support.mariadb_server import shared_mariadb
 from support.postgres_server import shared_postgres
@@ -163,6 +166,47 @@ def test_without_a_transaction_it_is_written_at_once(app: Outwork, place: Place)
     with closing(connection):
         assert app.tasks["note"].using(connection=connection).enqueue("at once").get(timeout=30) == "at once"
     proves(app, ["at once"])
+
+
+@pytest.mark.parametrize("way", [of_the_driver, of_sqlalchemy])
+def test_jobs_with_a_limit_follow_their_transaction_and_keep_it(place: Place, way: Any) -> None:
+    app = make_app(place.url)
+    note, broker = app.tasks["note"], app.broker
+    broker.queues()
+
+    @app.task(name="one", limit=Concurrency(1))
+    def one(what: str) -> None: ...
+
+    def claim(*outcomes: Settlement) -> list[Claimed]:
+        return broker.exchange(new_claim_id(), outcomes, shares("default"), 10, 10, "worker-1").claimed
+
+    with way(place) as connection:
+        one.using(connection=connection).enqueue("rolled back")
+        connection.rollback()
+        calls = [note.bind("free"), one.bind("first"), one.bind("second"), note.bind("free, too")]
+        free, first, second, free_too = app.enqueue_many(calls, connection=connection)
+        later = one.using(connection=connection, run_after=3600).enqueue("later")
+        assert app.store.get([first.id, later.id]) == [None, None]
+        connection.commit()
+    claimed = {job.id: job for job in claim()}
+    assert claimed.keys() == {free.id, first.id, free_too.id}
+    states = {record.id: record.state for record in app.store.find(Filter(), limit=10).records}
+    assert (states[second.id], states[later.id], len(states)) == (State.HELD, State.SCHEDULED, 5)
+    assert [job.id for job in claim(Settlement(first.id, claimed[first.id].claim_id, Done(b"1")))] == [second.id]
+    app.close()
+
+
+def test_what_takes_locks_is_refused(place: Place) -> None:
+    app = make_app(place.url)
+    app.broker.queues()
+
+    @app.task(name="alone", unique=True)
+    def alone() -> None: ...
+
+    refused = pytest.raises(Unsupported, match="locks which the caller's transaction would hold")
+    with of_the_driver(place) as connection, refused:
+        alone.using(connection=connection).enqueue()
+    app.close()
 
 
 # ---- asynchronous ones ----------------------------------------------------------------------------------------------

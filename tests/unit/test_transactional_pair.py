@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from outwork import Outwork
+from outwork import Concurrency, Outwork
 from outwork.brokers.courier import Courier
 from outwork.brokers.memory import MemoryBroker
 from outwork.brokers.memory_outbox import MemoryStore
@@ -49,13 +49,18 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def test_what_is_committed_is_sent_and_run(pair: PairedBroker, connection: sqlite3.Connection) -> None:
     assert pair.capabilities.transactional
     app, ran, note = make_app(pair)
+
+    @app.task(name="limited", limit=Concurrency(1))
+    def limited(what: str) -> None:
+        ran.append(what)
+
     app.broker.queues()  # makes the tables
     with working(app):
         connection.execute("BEGIN")
-        results = app.enqueue_many([note.bind("one"), note.bind("two")], connection=connection)
+        results = app.enqueue_many([note.bind("one"), note.bind("two"), limited.bind("three")], connection=connection)
         assert ran == []
         connection.execute("COMMIT")
-        until(lambda: sorted(ran) == ["one", "two"], "their runs, without any keeper")
+        until(lambda: sorted(ran) == ["one", "three", "two"], "their runs, without any keeper")
         for result in results:
             result.get(timeout=10)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import msgspec
 
 from outwork.brokers.ledger import Cell
-from outwork.job import Record, State, spent
+from outwork.job import Job, Record, State, spent
 from outwork.ties import Ties
 
 _encode = msgspec.json.Encoder().encode
@@ -73,7 +74,19 @@ def bond(job_id: str, task: str, queue: str, ties: str | None) -> Record:
 
 def ties_of(record: Record) -> str | None:
     """Its ties, to be stored."""
-    return None if record.ties is None else _encode(record.ties).decode()
+    return written(record.ties)
+
+
+def by_place(jobs: Sequence[tuple[Job, bytes]], most: int) -> Iterator[tuple[bool, tuple[tuple[Job, bytes], ...]]]:
+    """New jobs in their order, up to `most` at once that stand before gates (True), or are free."""
+    for gated, run in groupby(jobs, key=lambda given: given[0].ties is not None and bool(given[0].ties.gates)):
+        while some := tuple(islice(run, most)):
+            yield gated, some
+
+
+def written(ties: Ties | None) -> str | None:
+    """Ties, to be stored."""
+    return None if ties is None else _encode(ties).decode()
 
 
 def ties_in(stored: str | None, state: State) -> Ties | None:

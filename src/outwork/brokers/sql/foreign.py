@@ -59,16 +59,11 @@ class Enqueueing:
         self._jobs = [(job, self._body(job)) for job in jobs]
 
     def _body(self, job: Job) -> bytes:
-        if job.ties is not None:
-            what = (
-                "a limit"
-                if not job.ties.bound_at_enqueue
-                else "unique, a fair_key, or part of a chain, a group or after=..."
-            )
+        if job.ties is not None and job.ties.bound_at_enqueue:
             raise Unsupported(
-                f"job {job.id} of {job.task} is bound to others ({what}): that takes locks which the caller's "
-                "transaction would hold for as long as it lasts. Enqueue it after the commit, without connection=. "
-                "Nothing was enqueued"
+                f"job {job.id} of {job.task} is bound to others (unique, a fair_key, or part of a chain, a group or "
+                "after=...): that takes locks which the caller's transaction would hold for as long as it lasts. "
+                "Enqueue it after the commit, without connection=. Nothing was enqueued"
             )
         try:
             body = codec.encode_job(job)

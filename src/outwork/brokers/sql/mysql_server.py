@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 import pymysql  # type: ignore[import-untyped]
 
 from outwork.brokers.sql import mysql_session as session_module
+from outwork.brokers.sql.books import by_place
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement
 from outwork.brokers.sql.migrate import Step, standing, todo
@@ -130,8 +131,11 @@ class MySQLServer(ServerDatabase[Session]):
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         return [
             statement
-            for some in portions(jobs)
-            for statement in insertion(self._sql, self.prefix, some, new_claim_id(), self.offset(), self.pace)
+            for gated, run in by_place(jobs, AT_ONCE)
+            for some in portions(run)
+            for statement in insertion(
+                self._sql, self.prefix, some, new_claim_id(), self.offset(), self.pace, gated=gated
+            )
         ]
 
     def probes(self) -> tuple[Statement, Statement]:

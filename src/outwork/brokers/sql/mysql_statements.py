@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from outwork.brokers.base import Pace
+from outwork.brokers.sql.books import written
 from outwork.brokers.sql.dialect import Statement
 from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
 from outwork.job import Job
@@ -26,6 +27,10 @@ SQL: Final = {
     "place_marked": """
         INSERT INTO {p}outbox (id, send_at) SELECT id, greatest(@outwork_now + %s, due - %s) FROM {p}job
         WHERE id {ids} AND token = %s""",
+    "place_gated": """
+        INSERT INTO {p}bound (id, queue, task, place, solo, turn, due, expires_at)
+        SELECT id, queue, task, IF(due > @outwork_now, 'SCHEDULED', 'READY'), true, -priority, due, expires_at
+        FROM {p}job WHERE id {ids} AND token = %s""",
     "keep_outbox": "INSERT IGNORE INTO {p}meta VALUES ('outbox', %s)",
     "adopt": """
         INSERT IGNORE INTO {p}outbox (id, send_at) SELECT w.id, greatest(%s, w.due - %s) FROM (
@@ -76,8 +81,11 @@ def insertion(
     token: str,
     offset: float,
     pace: Pace | None = None,
+    *,
+    gated: bool = False,
 ) -> list[Statement]:
-    """The statements that add these jobs and give places to those that were not there."""
+    """The statements that add these jobs and give places to those that were not there. `gated`: all of them stand
+    before gates, else none."""
     rows: list[str] = []
     values: list[object] = []
     for job, body in jobs:
@@ -94,18 +102,20 @@ def insertion(
         if job.expires is not None:
             expires = f"greatest({due}, @outwork_now) + %s"
             values += [*starts, job.expires]
-        values += [body, token]
-        rows.append(f"(%s, %s, %s, %s, {due}, @outwork_now, %s, %s, {expires}, %s, %s)")
+        values += [body, token, written(job.ties)] if gated else [body, token]
+        rows.append(f"(%s, %s, %s, %s, {due}, @outwork_now, %s, %s, {expires}, %s, %s{', %s' if gated else ''})")
     ids = [job.id for job, _ in jobs]
     found = [
         Statement(SET_NOW, [offset]),
         Statement(
-            f"INSERT INTO {prefix}job ({COLUMNS}) VALUES {', '.join(rows)} ON DUPLICATE KEY UPDATE id = {prefix}job.id",
+            f"INSERT INTO {prefix}job ({COLUMNS}{', ties' if gated else ''}) VALUES {', '.join(rows)} "
+            f"ON DUPLICATE KEY UPDATE id = {prefix}job.id",
             values,
         ),
     ]
     some_later = any(job.due is not None or job.delay is not None for job, _ in jobs)
-    for name in ("place_ready", "place_scheduled") if some_later else ("place_ready",):
+    places = ("place_gated",) if gated else ("place_ready", "place_scheduled") if some_later else ("place_ready",)
+    for name in places:
         found.append(Statement(sql[name].replace("{ids}", among(ids)), [*ids, token]))
     if pace is not None:
         marked = sql["place_marked"].replace("{ids}", among(ids))

@@ -13,6 +13,7 @@ from psycopg.types.numeric import Int4
 
 from outwork.brokers.base import Settlement, Share
 from outwork.brokers.sql import postgresql_session as session_module
+from outwork.brokers.sql.books import by_place, written
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement, Swap
 from outwork.brokers.sql.migrate import Step, standing, todo
@@ -177,13 +178,14 @@ class PostgreSQLServer(ServerDatabase[Session]):
         channel = self._ring_of(READY).channel
         found: list[Statement] = []
         queues = sorted({job.queue for job, _ in jobs})
-        for at in range(0, len(jobs), FOREIGN_AT_ONCE):
-            some = jobs[at : at + FOREIGN_AT_ONCE]
+        for gated, some in by_place(jobs, FOREIGN_AT_ONCE):
             values = chain.from_iterable(
-                (body if name == "body" else getattr(job, name) for name, _ in FIELDS) for job, body in some
+                [body if name == "body" else getattr(job, name) for name, _ in FIELDS]
+                + ([written(job.ties)] if gated else [])
+                for job, body in some
             )
             said = "~" + queues[0] if len(queues) == 1 else "~"
-            sql = foreign(len(some), channel, self.pace is not None).replace("{p}", self._qualified)
+            sql = foreign(len(some), channel, gated=gated, marked=self.pace is not None).replace("{p}", self._qualified)
             marks = [] if self.pace is None else [self.pace.grace, self.pace.horizon]
             found.append(Statement(sql, [self.offset(), *values, *marks, said]))
         return found

@@ -12,15 +12,20 @@ _CLOCK: Final = """
     clock AS MATERIALIZED (
         SELECT extract(epoch FROM clock_timestamp())::float8 + CAST({offset} AS float8) AS wall)"""
 
-_PLACED: Final = """
+_NEW: Final = """
     new AS (
-        INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body)
+        INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at,
+                            body{ties})
         SELECT g.id, g.task, g.queue, g.priority, g.starts, c.wall, g.max_crashes, g.at_most_once,
-               greatest(g.starts, c.wall) + g.expires, g.body
+               greatest(g.starts, c.wall) + g.expires, g.body{ties}
         FROM (SELECT v.*, coalesce(c.wall + v.delay, v.due, c.wall) AS starts FROM {given} CROSS JOIN clock c) g
         CROSS JOIN clock c
         ON CONFLICT (id) DO NOTHING
-        RETURNING id, task, queue, priority, due, at_most_once, expires_at),
+        RETURNING id, task, queue, priority, due, at_most_once, expires_at),"""
+
+_PLACED: Final = (
+    _NEW.replace("{ties}", "")
+    + """
     waits AS (
         INSERT INTO {p}ready (queue, solo, turn, due, id, task, expires_at)
         SELECT n.queue, n.at_most_once, -n.priority, n.due, n.id, n.task, n.expires_at
@@ -28,6 +33,17 @@ _PLACED: Final = """
     comes AS (
         INSERT INTO {p}scheduled (queue, due, id, task)
         SELECT n.queue, n.due, n.id, n.task FROM new n CROSS JOIN clock c WHERE n.due > c.wall)"""
+)
+
+_GATED: Final = (
+    _NEW.replace("{ties}", ", ties")
+    + """
+    bonds AS (
+        INSERT INTO {p}bound (id, queue, task, place, solo, turn, due, expires_at)
+        SELECT n.id, n.queue, n.task, CASE WHEN n.due > c.wall THEN 'SCHEDULED' ELSE 'READY' END, true, -n.priority,
+               n.due, n.expires_at
+        FROM new n CROSS JOIN clock c)"""
+)
 
 _MARKED: Final = """,
     unsent AS (
@@ -89,14 +105,15 @@ def _accept_one(marked: str) -> str:
     return _ACCEPT_ONE.replace("{marked}", marked).replace("{wall}", _WALL) + _sleeps(READY_BELL)
 
 
-def foreign(rows: int, channel: str, marked: bool) -> str:
+def foreign(rows: int, channel: str, *, gated: bool, marked: bool) -> str:
     """An enqueue of so many jobs by a connection that is not ours: plain parameters, and a ring at its commit. The
-    offset of the clock comes first, then the fields of each job, if `marked` grace and horizon of the outbox, then what
-    is told."""
-    row = "(" + ", ".join(f"CAST(%s AS {kind})" for _, kind in FIELDS) + ")"
-    given = f"(VALUES {', '.join([row] * rows)}) AS v ({_NAMES})"
+    offset of the clock comes first, then the fields of each job (and its ties, if they stand before gates), if `marked`
+    grace and horizon of the outbox, then what is told."""
+    fields = (*FIELDS, ("ties", "text")) if gated else FIELDS
+    row = "(" + ", ".join(f"CAST(%s AS {kind})" for _, kind in fields) + ")"
+    given = f"(VALUES {', '.join([row] * rows)}) AS v ({', '.join(name for name, _ in fields)})"
     return (
-        f"WITH{_CLOCK.replace('{offset}', '%s')},{_PLACED.replace('{given}', given)}"
+        f"WITH{_CLOCK.replace('{offset}', '%s')},{(_GATED if gated else _PLACED).replace('{given}', given)}"
         f"{_MARKED.replace('{grace}', '%s').replace('{horizon}', '%s') if marked else ''}\n"
         f"    SELECT pg_notify('{channel}', CAST(%s AS text))"
     )

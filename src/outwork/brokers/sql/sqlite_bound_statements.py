@@ -38,7 +38,11 @@ SQL: Final = {
     + ")",
     "insert_tied": """
         INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body,
-                            ties) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                            ties) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+    "place_gated": f"""
+        INSERT INTO {{p}}bound ({COLUMNS})
+        SELECT id, queue, task, ?, NULL, 1, -priority, due, expires_at, NULL, NULL, NULL, NULL, 0 FROM {{p}}job
+        WHERE seq = last_insert_rowid() AND changes() = 1""",
     "rewrite": "UPDATE {p}job SET priority = ?, body = ? WHERE id = ?",
     "bind": f"INSERT INTO {{p}}bound ({COLUMNS}) VALUES ({', '.join('?' * 14)})",
     "unbind": "DELETE FROM {p}bound WHERE id IN (SELECT value FROM json_each(?))",

@@ -340,8 +340,12 @@ def placed_insertion(
     """The statements that add these jobs with their places on a connection that may add others: two for each job (three
     with an outbox), which know by `changes()` whether the one before did anything."""
     for record in records:
-        yield Statement(sql["insert 1"], _row(record))
-        yield Statement(sql["place_ready" if record.state is State.READY else "place_scheduled"], ())
+        if record.ties is not None and record.ties.gates:
+            yield Statement(sql["insert_tied"], (*_row(record), ties_of(record)))
+            yield Statement(sql["place_gated"], (record.state.value,))
+        else:
+            yield Statement(sql["insert 1"], _row(record))
+            yield Statement(sql["place_ready" if record.state is State.READY else "place_scheduled"], ())
         if pace is not None:
             yield Statement(sql["mark_placed"], (pace.send_at(record.enqueued_at, record.due),))
 
