@@ -32,6 +32,7 @@ class Concurrency(Struct, frozen=True):
     def __post_init__(self) -> None:
         if isinstance(self.most, bool) or not isinstance(self.most, int) or self.most < 1:  # pyright: ignore
             raise DeclarationError(f"Concurrency({self.most!r}): 1 or more jobs at a time")
+        _check_key("Concurrency(key=...)", self.key)
 
 
 class Rate(Struct, frozen=True):
@@ -46,6 +47,7 @@ class Rate(Struct, frozen=True):
     def __post_init__(self) -> None:
         if isinstance(self.burst, bool) or not isinstance(self.burst, int) or self.burst < 1:  # pyright: ignore
             raise DeclarationError(f"Rate(burst={self.burst!r}): 1 or more jobs at once")
+        _check_key("Rate(key=...)", self.key)
         _ = self.per_second
 
     @property
@@ -78,6 +80,9 @@ def unique_rule(
     unique: bool, seconds: float | timedelta | None, key: Key | None, conflict: Conflict | None
 ) -> UniqueRule | None:
     """The rule that the options of a declaration make. Raises DeclarationError for a contradiction."""
+    if not isinstance(unique, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DeclarationError(f"unique={unique!r}: write True, and the key as unique_key=...")
+    _check_key("unique_key=...", key)
     if conflict is not None and conflict not in get_args(Conflict):
         raise DeclarationError(f"on_conflict={conflict!r}: write 'return', 'replace' or 'raise'")
     if not unique and seconds is None and key is None:
@@ -95,9 +100,11 @@ def unique_rule(
 
 def limits_of(limit: Limit | Sequence[Limit] | None) -> tuple[Limit, ...]:
     """The option `limit` as a tuple. Raises DeclarationError."""
-    limits = () if limit is None else (limit,) if isinstance(limit, Concurrency | Rate) else tuple(limit)
+    if limit is None or isinstance(limit, Concurrency | Rate):
+        return () if limit is None else (limit,)
+    limits: tuple[Any, ...] = tuple(limit) if isinstance(limit, list | tuple) else (limit,)
     for one in limits:
-        if not isinstance(one, Concurrency | Rate):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(one, Concurrency | Rate):
             raise DeclarationError(f"limit={one!r}: write Concurrency(2) or Rate('10/m'), or a list of them")
     return limits
 
@@ -107,6 +114,11 @@ def as_fair_key(key: Key | None, error: type[ValueError]) -> Key | None:
     if key is None or isinstance(key, str) or callable(key):
         return key
     raise error(f"fair_key={key!r}: write a text, or a function of the arguments: fair_key=lambda tenant, **_: tenant")
+
+
+def _check_key(what: str, key: Key | None) -> None:
+    if not (key is None or isinstance(key, str) or callable(key)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DeclarationError(f"{what}: {key!r} is no key; a text is needed, or a function of the job's arguments")
 
 
 def ties_of(

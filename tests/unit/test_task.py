@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outwork import Call, Outwork, Retry, State, Task, TaskContext
+from outwork import Call, Outwork, Rate, Retry, State, Task, TaskContext
 from outwork.errors import (
     DeclarationError,
     DuplicateTask,
@@ -86,6 +86,12 @@ def test_bare_and_with_options() -> None:
         ({"delivery": "twice"}, "at_least_once"),
         ({"executor": "gpu"}, "'thread' or 'process'"),
         ({"delivery": "at_most_once", "retry": Retry(max_attempts=3)}, "contradict"),
+        ({"limit": 3}, "limit=3: write Concurrency"),
+        ({"limit": "10/m"}, "limit='10/m': write Concurrency"),
+        ({"limit": [Rate("10/m"), 3]}, "limit=3"),
+        ({"unique": "shop"}, "unique_key"),
+        ({"unique_key": 3}, "3 is no key"),
+        ({"unique": True, "delivery": "at_most_once"}, "contradict"),
     ],
 )
 def test_an_impossible_option_is_refused(options: dict[str, Any], said: str) -> None:
