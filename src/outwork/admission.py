@@ -30,7 +30,7 @@ def check(task: Task[..., Any], broker: Broker, declared: Sequence[str], *, in_c
         )
     if options.priority and can.priority_levels == 1:
         raise Unsupported(f"{task.name}: {broker.url} has no priorities. Nothing was enqueued")
-    for option, capability in _ties(options):
+    for option, capability in needs_of(options):
         if not getattr(can, capability):
             raise Unsupported(f"{task.name}: {option} cannot be kept by {broker.url}. {_way_out(can, capability)}")
     if declared and options.queue_name not in declared:
@@ -40,7 +40,7 @@ def check(task: Task[..., Any], broker: Broker, declared: Sequence[str], *, in_c
         )
 
 
-def _ties(options: Options) -> Iterator[tuple[str, str]]:
+def needs_of(options: Options) -> Iterator[tuple[str, str]]:
     """The options of this task that bind its jobs to others, and the capability that each needs."""
     if options.unique is not None:
         yield ("debounce" if options.unique.patience is not None else "unique"), "unique"

@@ -156,8 +156,10 @@ def _object(target: str, module: ModuleType, path: str) -> Outwork:
         raise CannotLoad(f'"{target}" is a {type(value).__qualname__}, not an Outwork nor a function that returns one')
     try:
         made = value()
+    except CannotLoad:
+        raise
     except Exception as error:
-        raise CannotLoad(f'"{target}" fails when it is called without arguments:\n{_own_frames(error)}') from error
+        raise CannotLoad(f'"{target}" fails when it is called without arguments:\n{own_frames(error)}') from error
     if app := _application_in(made):
         return app
     raise CannotLoad(
@@ -189,19 +191,23 @@ def import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise CannotLoad(_not_found(name, error.name)) from error
-        raise CannotLoad(f'cannot load "{name}": it fails while it is imported:\n{_own_frames(error)}') from error
+        raise CannotLoad(f'cannot load "{name}": it fails while it is imported:\n{own_frames(error)}') from error
     except (Exception, SystemExit) as error:
-        raise CannotLoad(f'cannot load "{name}": it fails while it is imported:\n{_own_frames(error)}') from error
+        raise CannotLoad(f'cannot load "{name}": it fails while it is imported:\n{own_frames(error)}') from error
 
 
-def _own_frames(error: BaseException) -> str:
-    """The end of the traceback, without the frames of the import system and of this module."""
-    lines = traceback.TracebackException.from_exception(error)
-    foreign = (__file__, "<frozen importlib", importlib.__file__)
-    lines.stack = traceback.StackSummary.from_list(
-        [frame for frame in lines.stack if not frame.filename.startswith(foreign)][-FRAMES_SHOWN:]
-    )
-    return "".join(lines.format()).rstrip()
+def own_frames(error: BaseException, *others: str) -> str:
+    """The end of the traceback, without the frames of the import system, of this module, and of files whose paths begin
+    with one of `others`."""
+    whole = traceback.TracebackException.from_exception(error)
+    foreign = (__file__, "<frozen importlib", importlib.__file__, *others)
+    chain: list[traceback.TracebackException | None] = [whole]
+    while chain:
+        if (lines := chain.pop()) is not None:
+            kept = [frame for frame in lines.stack if not frame.filename.startswith(foreign)]
+            lines.stack = traceback.StackSummary.from_list(kept[-FRAMES_SHOWN:])
+            chain += [lines.__cause__, lines.__context__]
+    return "".join(whole.format()).rstrip()
 
 
 def _not_found(name: str, missing: str) -> str:

@@ -171,7 +171,8 @@ class Task(Generic[P, R]):
         if options.unique is None and not options.limits and not options.after and options.fair_key is None:
             return Call(self, body)
         bind = partial(payload.signature.bind, *args, **kwargs)
-        ties = ties_of(self.name, options.unique, options.limits, options.fair_key, bind, bytes(body))
+        same = payload.identity(body, args, kwargs)
+        ties = ties_of(self.name, options.unique, options.limits, options.fair_key, bind, same)
         return Call(self, body, replace(ties or Ties(), after=options.after) if options.after else ties)
 
     def using(

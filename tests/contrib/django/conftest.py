@@ -10,14 +10,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from kiosk_project.running import Project
 
 HERE = Path(__file__).parent
 PREFIX = "outwork.contrib.django."
 TABLES = (
-    *(f"outwork_{name}" for name in ("ready", "scheduled", "running", "ended", "job", "worker", "unsent")),
+    *(
+        f"outwork_{name}"
+        for name in ("ready", "scheduled", "running", "ended", "job", "worker", "bound", "cell", "unsent")
+    ),
     "kiosk_order",
 )
 collect_ignore_glob: list[str] = []
@@ -122,3 +128,43 @@ def session_environ() -> dict[str, str]:
 def environ(session_environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """The same, its files in a folder of its own."""
     return session_environ | {"KIOSK_FOLDER": str(tmp_path)}
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, session_environ: dict[str, str]) -> Path:
+    """A migrated file, to be copied."""
+    from kiosk_project.running import Database, Project
+
+    folder = tmp_path_factory.mktemp("template")
+    database = Database.file(folder)
+    Project(folder, session_environ | {"KIOSK_FOLDER": str(folder)}, database).run("migrate", "-v0")
+    return Path(database.settings["NAME"])
+
+
+@pytest.fixture
+def project(tmp_path: Path, environ: dict[str, str], template: Path) -> Iterator[Project]:
+    """The project on a SQLite file."""
+    from kiosk_project.running import Database, Project
+
+    project = Project(tmp_path, environ, Database.file(tmp_path, template))
+    yield project
+    project.clean_up()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def anywhere(
+    request: pytest.FixtureRequest, tmp_path: Path, environ: dict[str, str], template: Path
+) -> Iterator[Project]:
+    """The project on each kind of database."""
+    from kiosk_project.running import Database, Project
+
+    if request.param == "sqlite":
+        project = Project(tmp_path, environ, Database.file(tmp_path, template))
+    else:
+        from kiosk_project import servers
+
+        make = servers.postgresql if request.param == "postgresql" else servers.mariadb
+        project = Project(tmp_path, environ, make("kiosk_worker"))
+        project.run("migrate", "-v0")
+    yield project
+    project.clean_up()

@@ -144,15 +144,6 @@ def test_arguments_that_are_too_large(choose: Choose) -> None:
         tasks.echo.enqueue("x" * 200)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"retry": 3}, {"timeout": -1}, {"delivery": "twice"}, {"executor": "gpu"}, {"max_crashes": "x"}, {"expires": 0}],
-)
-def test_options_that_are_none(backend: Any, wrong: Any) -> None:
-    with pytest.raises(InvalidTask):
-        options(**wrong)(tasks.noop)
-
-
 def test_options_of_another_backend_are_left_out(choose: Choose) -> None:
     import django
 

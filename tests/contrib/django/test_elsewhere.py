@@ -34,7 +34,10 @@ def run(python: str, environ: dict[str, str], *words: str) -> None:
 def test_on_a_server(kind: str, session_environ: dict[str, str]) -> None:
     make = {"postgresql": servers.postgresql, "mariadb": servers.mariadb}[kind]
     databases = {"default": make("kiosk").settings, "other": make("kiosk_other").settings}
-    files = [str(HERE / name) for name in ("test_database.py", "test_unsent.py", "test_cases.py", "test_commands.py")]
+    files = [
+        str(HERE / name)
+        for name in ("test_options.py", "test_database.py", "test_unsent.py", "test_cases.py", "test_commands.py")
+    ]
     run(sys.executable, session_environ | {"KIOSK_SMALL": "1", "KIOSK_DATABASES": json.dumps(databases)}, *files)
 
 
@@ -74,7 +77,14 @@ def test_on_django_6(python_with_django_6: str, session_environ: dict[str, str])
 
     if django.VERSION >= (6,):
         pytest.skip("it is Django 6 that runs these tests")
-    names = ("test_api.py", "test_database.py", "test_unsent.py", "test_cases.py", "test_commands.py")
+    names = (
+        "test_api.py",
+        "test_options.py",
+        "test_database.py",
+        "test_unsent.py",
+        "test_cases.py",
+        "test_commands.py",
+    )
     environ = session_environ | {"PYTHONWARNINGS": "default"}
     del environ["KIOSK_TASKS"]
     run(python_with_django_6, environ, *[str(HERE / name) for name in names])

@@ -4,48 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
 import pytest
-from kiosk_project import servers
 from kiosk_project.running import Database, Project
 
 from support.waiting import until
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory, session_environ: dict[str, str]) -> Path:
-    """A migrated file, to be copied."""
-    folder = tmp_path_factory.mktemp("template")
-    database = Database.file(folder)
-    Project(folder, session_environ | {"KIOSK_FOLDER": str(folder)}, database).run("migrate", "-v0")
-    return Path(database.settings["NAME"])
-
-
-@pytest.fixture
-def project(tmp_path: Path, environ: dict[str, str], template: Path) -> Iterator[Project]:
-    """The project on a SQLite file."""
-    project = Project(tmp_path, environ, Database.file(tmp_path, template))
-    yield project
-    project.clean_up()
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def anywhere(
-    request: pytest.FixtureRequest, tmp_path: Path, environ: dict[str, str], template: Path
-) -> Iterator[Project]:
-    """The project on each kind of database."""
-    if request.param == "sqlite":
-        project = Project(tmp_path, environ, Database.file(tmp_path, template))
-    else:
-        make = servers.postgresql if request.param == "postgresql" else servers.mariadb
-        project = Project(tmp_path, environ, make("kiosk_worker"))
-        project.run("migrate", "-v0")
-    yield project
-    project.clean_up()
-
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.apps import apps
 from django.core.signals import setting_changed
 from django.utils import timezone
+from msgspec.structs import replace
 
 from outwork.app import Outwork
 from outwork.context import TaskContext as OutworkContext
@@ -60,7 +61,10 @@ class BoundTask(CoreTask[..., Any]):
     def __init__(self, app: Application, django: Task) -> None:
         self.django = django
         self.extras = extras_of(django)
-        super().__init__(app, app.runner(django), django.module_path, outwork_options(django))
+        options = outwork_options(django)
+        if django.backend != app.alias:  # found by its path: the workers of its own backend fire it
+            options = replace(options, periodic=None)
+        super().__init__(app, app.runner(django), django.module_path, options)
 
     @property
     def payload(self) -> Payload:

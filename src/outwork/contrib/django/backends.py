@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from datetime import datetime
 from functools import cached_property
@@ -31,7 +32,7 @@ from outwork.contrib.django.results import BACKEND, change, new_result, result_o
 from outwork.contrib.django.tasks import OutworkTask, check_options, check_types
 from outwork.contrib.django.unsent import Outbox
 from outwork.durations import seconds_of
-from outwork.errors import BrokerFull, EnqueueError, OutworkError, SettingsError, Undecodable
+from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, OutworkError, SettingsError, Undecodable
 from outwork.job import WIRE_VERSION, Job, Record
 from outwork.task import Call
 
@@ -42,7 +43,17 @@ DAYS_KEPT: Final = 14 * 86_400.0
 """How many seconds a finished job is kept, the successful ones too: what the neighbours' prune commands have."""
 
 OPTIONS: Final = frozenset(
-    {"broker_url", "broker", "enqueue_on_commit", "keep", "keep_failed", "max_payload", "database"}
+    {
+        "broker_url",
+        "broker",
+        "store_url",
+        "enqueue_on_commit",
+        "keep",
+        "keep_failed",
+        "max_payload",
+        "database",
+        "periodic",
+    }
 )
 
 
@@ -52,7 +63,7 @@ class MadeCall(Call[Any]):
     __slots__ = ("_made",)
 
     def __init__(self, call: Call[Any], alias: str) -> None:
-        super().__init__(call.task, call.args)
+        super().__init__(call.task, call.args, call.ties)
         made = call.job()
         self._made = made if alias == "default" else replace(made, carried={BACKEND: alias})
 
@@ -64,11 +75,13 @@ class OutworkBackend(BaseTaskBackend):
     """Any broker: `OPTIONS={"broker_url": "redis://localhost"}`. Further options:
 
     - broker: the class of another package's broker, as "module:Class"
+    - store_url: a database beside RabbitMQ, for results and whatever else RabbitMQ cannot keep
     - enqueue_on_commit: False sends at once; True (the default, where jobs run elsewhere) when the caller's transaction
       is committed, so that nothing is sent from a block that is rolled back
     - database: the alias whose transaction is meant; "default" if not given
     - keep, keep_failed: how long finished jobs are kept ("14d"; seconds; a timedelta)
     - max_payload: how many bytes the arguments may take
+    - periodic: schedules by their names, as `[periodic.NAME]` in a configuration file has them
     """
 
     task_class = OutworkTask
@@ -102,6 +115,8 @@ class OutworkBackend(BaseTaskBackend):
         return {
             "broker_url": options.get("broker_url", self.broker_url) or "immediate:",
             "broker": options.get("broker", self.broker),
+            "store_url": options.get("store_url"),
+            "periodic": options.get("periodic"),
             "retention.results": self._seconds("keep"),
             "retention.failed": self._seconds("keep_failed"),
         }
@@ -158,7 +173,7 @@ class OutworkBackend(BaseTaskBackend):
     def validate_task(self, task: Task) -> None:
         check_types(task)
         super().validate_task(task)
-        check_options(task)
+        check_options(task, self.capabilities, f"TASKS[{self.alias!r}] ({type(self).__name__})")
 
     def declare(self, task: Task) -> None:
         """Know a task, so that a worker in this process can run it."""
@@ -197,8 +212,11 @@ class OutworkBackend(BaseTaskBackend):
         return MadeCall(changed.call_of(args, kwargs), self.alias)
 
     def _send(self, call: MadeCall, result: TaskResult) -> None:
-        self.app.enqueue(call)
+        done = self.app.enqueue(call)
         change(result, enqueued_at=timezone.now())
+        if done.id != result.id:
+            self._take_over(result, done.id)
+            return
         task_enqueued.send(sender=type(self), task_result=result)
 
     def _leave(self, call: MadeCall, result: TaskResult, outbox: Outbox) -> None:
@@ -213,14 +231,29 @@ class OutworkBackend(BaseTaskBackend):
                 raise answer
             change(result, enqueued_at=timezone.now())
             if isinstance(answer, Standing):
-                change(result, id=answer.job_id)
+                self._take_over(result, answer.job_id)
+                return
             task_enqueued.send(sender=type(self), task_result=result)
 
         transaction.on_commit(send, using=self.transaction_of)
 
+    def _take_over(self, result: TaskResult, job_id: str) -> None:
+        """A unique job: this other one stands for the call, as long as it is not over and forgotten."""
+        change(result, id=job_id)
+        with suppress(TaskResultDoesNotExist, BrokerUnavailable):  # it stands there, seen or not
+            for record in [] if self.store is None else self.store.get([job_id]):
+                if record is not None:
+                    take(result, self.result_of(record))
+
     def _record(self, call: MadeCall, result: TaskResult) -> TaskResult:
-        self.app.enqueue(call)
+        done = self.app.enqueue(call)
         change(result, enqueued_at=timezone.now())
+        if done.id != result.id:
+            self._take_over(result, done.id)
+            for recorded in self.app.recorded:
+                if recorded.id == done.id:
+                    take(recorded, deepcopy(result))
+            return result
         self.app.recorded.append(result)
         task_enqueued.send(sender=type(self), task_result=result)
         return deepcopy(result)
@@ -329,6 +362,7 @@ class DummyBackend(OutworkBackend):
 
     def clear(self) -> None:
         self.app.recorded.clear()
+        self.app.close()  # a new broker: none of the old jobs holds a unique key
 
 
 class ThreadPoolBackend(OutworkBackend):

@@ -7,11 +7,16 @@ worker inside the web process finds out what its child processes have to load.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+
+import outwork
+from outwork.errors import CannotLoad
+from outwork.loading import own_frames
 
 if TYPE_CHECKING:
     from outwork.contrib.django.application import Application
@@ -55,12 +60,22 @@ def _quieten() -> None:
 
 
 def loaded(alias: str) -> Application:
-    """The application of an alias, with all tasks that Django's applications declare in their `tasks` modules."""
+    """The application of an alias, with all tasks that Django's applications declare in their `tasks` modules.
+
+    Raises CannotLoad where one of them cannot be imported.
+    """
+    import django
     from django.utils.module_loading import autodiscover_modules
 
     from outwork.contrib.django.application import backend_of
+    from outwork.contrib.django.compat import Task
 
-    autodiscover_modules("tasks")
+    try:
+        autodiscover_modules("tasks")
+    except Exception as error:
+        packages = [os.path.dirname(str(module.__file__)) for module in (outwork, django, sys.modules[Task.__module__])]
+        said = own_frames(error, "<string>", str(dataclasses.__file__), *packages)
+        raise CannotLoad(f"the tasks of Django's applications cannot be imported:\n{said}") from error
     return backend_of(alias).app
 
 

@@ -62,6 +62,10 @@ class DjangoPayload(Payload):
             )
         return Raw(body)
 
+    def identity(self, body: Raw, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """An argument is the same one whether it was named or not."""
+        return to_json(self.signature.bind(*args, **kwargs).arguments).encode()
+
     def decode(self, body: Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             given = json.loads(bytes(body))
@@ -110,6 +114,13 @@ class DjangoPayload(Payload):
                     "enqueued"
                 )
         return NotSerializable(f"{self.name}(): {error}. Nothing was enqueued")
+
+
+def required_parameters(function: Callable[..., Any], *, skip: int) -> list[str]:
+    """The arguments that every call must give."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = list(_signature(function).parameters.values())[skip:]
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in optional]
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from outwork.admission import needs_of
+from outwork.bounds import Key, Limit
+from outwork.brokers.base import Capabilities
 from outwork.contrib.django.compat import InvalidTask, Task
+from outwork.contrib.django.payload import required_parameters
 from outwork.errors import DeclarationError, InvalidOption
 from outwork.job import DEFAULT_QUEUE
 from outwork.options import Delivery, Duration, Executor, Options, make_options
 from outwork.retry import Retry
+from outwork.schedule import Misfire
+from outwork.ties import Conflict
 
 T = TypeVar("T", bound=Task)
 
@@ -27,6 +33,12 @@ class OutworkTask(Task):
     - max_crashes: how often its worker may die before the job ends FAILED
     - delivery: "at_most_once": never started twice, even after a crash
     - executor: "process" for code that holds the interpreter's lock for seconds, or must be isolated
+    - unique: only one job with the same arguments waits or runs at a time; `unique_for`: for so long from its enqueue;
+      `unique_key`: a key, or a function of the arguments that gives it; `on_conflict`: what another call does
+    - limit: `Concurrency` or `Rate`, or several, over all workers
+    - fair_key: a key, or a function of the arguments: those who have jobs in its queue take turns there
+    - cron ("0 7 * * *", in `timezone`, by default UTC) or every (counted from the epoch): the workers enqueue it at
+      these times; `misfire` is what becomes of times at which no worker ran
     """
 
     retry: Retry | None = None
@@ -36,14 +48,43 @@ class OutworkTask(Task):
     max_crashes: int = 3
     delivery: Delivery = "at_least_once"
     executor: Executor | None = None
+    unique: bool = False
+    unique_for: Duration | None = None
+    unique_key: Key | None = None
+    on_conflict: Conflict | None = None
+    limit: Limit | Sequence[Limit] | None = None
+    fair_key: Key | None = None
+    cron: str | None = None
+    every: Duration | None = None
+    timezone: str | None = None
+    misfire: Misfire | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.limit, list):  # tasks can be hashed
+            object.__setattr__(self, "limit", tuple(self.limit))
         Task.__post_init__(self)  # `super()` does not find its class in one with slots
         declare: Callable[[Task], object] | None = getattr(self.get_backend(), "declare", None)
         if declare is not None:
             declare(self)
 
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        run_after: datetime | None = None,
+        backend: str | None = None,
+    ) -> Task:
+        """The same task with other options for its next enqueues. On another backend it has no schedule: the one that
+        was declared fires it."""
+        given = {"priority": priority, "queue_name": queue_name, "run_after": run_after, "backend": backend}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if changes.get("backend", self.backend) != self.backend:
+            changes |= dict.fromkeys(SCHEDULE)
+        return replace(self, **changes)
 
+
+SCHEDULE: Final = ("cron", "every", "timezone", "misfire")
 EXTRAS: Final = tuple(field.name for field in fields(OutworkTask) if field.name not in Task.__dataclass_fields__)
 
 
@@ -61,6 +102,16 @@ def options(
     max_crashes: int = 3,
     delivery: Delivery = "at_least_once",
     executor: Executor | None = None,
+    unique: bool = False,
+    unique_for: Duration | None = None,
+    unique_key: Key | None = None,
+    on_conflict: Conflict | None = None,
+    limit: Limit | Sequence[Limit] | None = None,
+    fair_key: Key | None = None,
+    cron: str | None = None,
+    every: Duration | None = None,
+    timezone: str | None = None,
+    misfire: Misfire | None = None,
 ) -> Callable[[T], T]:
     """Give a task Outwork's options, on every version of Django, whatever backend the settings choose:
 
@@ -86,6 +137,16 @@ def options(
             max_crashes=max_crashes,
             delivery=delivery,
             executor=executor,
+            unique=unique,
+            unique_for=unique_for,
+            unique_key=unique_key,
+            on_conflict=on_conflict,
+            limit=limit,
+            fair_key=fair_key,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            misfire=misfire,
         )
 
     return decorate
@@ -111,16 +172,16 @@ def outwork_options(task: Task) -> Options:
         delivery=extras.get("delivery", "at_least_once"),
         executor=extras.get("executor"),
         takes_context=True,
-        unique=False,
-        unique_for=None,
-        unique_key=None,
-        on_conflict=None,
-        limit=None,
-        fair_key=None,
-        cron=None,
-        every=None,
-        timezone=None,
-        misfire=None,
+        unique=extras.get("unique", False),
+        unique_for=extras.get("unique_for"),
+        unique_key=extras.get("unique_key"),
+        on_conflict=extras.get("on_conflict"),
+        limit=extras.get("limit"),
+        fair_key=extras.get("fair_key"),
+        cron=extras.get("cron"),
+        every=extras.get("every"),
+        timezone=extras.get("timezone"),
+        misfire=extras.get("misfire"),
     )
 
 
@@ -133,9 +194,21 @@ def check_types(task: Task) -> None:
         raise InvalidTask(f"run_after must be a datetime, not a {type(moment).__qualname__}.")
 
 
-def check_options(task: Task) -> None:
-    """What Django's validation knows nothing of. Raises InvalidTask."""
+def check_options(task: Task, can: Capabilities, place: str) -> None:
+    """What Django's validation knows nothing of: options that contradict each other, that have no schedule, or that the
+    broker (`place`) cannot keep. Raises InvalidTask."""
     try:
-        outwork_options(task)
+        options = outwork_options(task)
     except (DeclarationError, InvalidOption) as error:
-        raise InvalidTask(str(error)) from error
+        raise InvalidTask(str(error)) from None
+    if options.periodic is not None and (missing := required_parameters(task.func, skip=int(task.takes_context))):
+        raise InvalidTask(
+            f"{task.module_path} is periodic, and nobody gives it {', '.join(missing)}. Give a default value; or leave "
+            "the schedule to OPTIONS['periodic'], which can give arguments"
+        )
+    for option, capability in needs_of(options):
+        if not getattr(can, capability):
+            store = ", or give RabbitMQ a store: OPTIONS={'store_url': ...}" if not can.results else ""
+            raise InvalidTask(
+                f"{task.module_path}: {option} cannot be kept by {place}. Use DatabaseBackend or RedisBackend{store}"
+            )

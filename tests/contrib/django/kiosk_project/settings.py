@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     *([] if django.VERSION >= (6,) else ["django_tasks"]),
     *([] if os.environ.get("KIOSK_WITHOUT_OUTWORK") else ["outwork.contrib.django"]),
     "kiosk",
+    *os.environ.get("KIOSK_APPS", "").split(),
 ]
 MIDDLEWARE = (
     []

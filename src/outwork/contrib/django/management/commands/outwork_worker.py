@@ -46,6 +46,7 @@ class Command(BaseCommand):
         add("-p", "--processes", type=_at_least_one, metavar="N", help="Worker processes.  [1]")
         add("--children", type=_at_least_one, metavar="N", help='Child processes for executor="process".  [one a core]')
         add("--grace", type=_seconds, metavar="S", help="How long running tasks may take to end.  [25s]")
+        add("--no-periodic", action="store_true", help="Enqueue no periodic tasks: other workers do.")
         add("--log-format", choices=["text", "json"], help="How log lines look.  [text]")
         add("--reload", action="store_true", default=None, help="Restart when the code changes.  [where DEBUG is on]")
         add("--no-reload", action="store_false", dest="reload", help="Do not.")
@@ -109,6 +110,7 @@ class Command(BaseCommand):
             "worker.processes": options["processes"],
             "worker.grace": options["grace"],
             "worker.log_format": options["log_format"],
+            "worker.periodic": False if options["no_periodic"] else None,
         }
         return {key: value for key, value in chosen.items() if value is not None}
 
