@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -10,14 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import pika  # type: ignore[import-untyped]
 import pytest
+from click.testing import CliRunner
 
 from outwork import Outwork
 from outwork.brokers.base import Claimed, Settlement, Share
+from outwork.brokers.rabbitmq import graves
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
+from outwork.cli import main
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable
 from outwork.ids import new_claim_id
-from outwork.job import Done
+from outwork.job import Dead, Done, Failure
 from outwork.testing.conformance import new_job
 from support import chores
 from support.ledger import Ledger
@@ -382,3 +387,130 @@ def test_a_server_less_patient_than_we_think_takes_back(app: Outwork, ledger: Le
     chores.step.enqueue("long", 6)
     until(lambda: ledger.count("S") == 2, "its second start")
     running.kill_all()
+
+
+# ---- dead letters ----------------------------------------------------------------------------------------------------
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(app: Outwork) -> Run:
+    """`outwork WORDS` on this broker; what it printed, or the JSON of it."""
+
+    def run_one(*words: str, code: int = 0) -> Any:
+        done = CliRunner().invoke(main, [*words, "--app", f"{TARGET}:app"])
+        assert done.exit_code == code, done.output
+        return json.loads(done.output) if "--json" in words else done.output
+
+    return run_one
+
+
+def bury(broker: RabbitMQBroker, *tasks: str, queue: str = "default", reason: str = "the vase is broken") -> list[str]:
+    """Jobs that have ended badly, the oldest first."""
+    made = [new_job(task=task, queue=queue) for task in tasks]
+    assert broker.enqueue(made) == [None] * len(made)
+    failure = Failure(exception="ValueError", message=reason, traceback="", attempt=1, worker="w", at=time.time())
+    claimed = take(broker, len(made), queue)
+    broker.exchange(
+        new_claim_id(), [Settlement(one.id, one.claim_id, Dead((failure,))) for one in claimed], [], 0, 0, "worker-1"
+    )
+    return [job.id for job in made]
+
+
+def test_dead_letters_are_listed_and_stay(broker: RabbitMQBroker, run: Run) -> None:
+    first, second, third = bury(broker, "shop.pack", "shop.send", "shop.send")
+    [elsewhere] = bury(broker, "shop.pack", queue="mail", reason="550 no such user\nand more")
+    said = run("jobs", "ls", "--json")["jobs"]
+    assert [one["id"] for one in said] == [elsewhere, third, second, first]
+    assert said[0] | {"enqueued_at": 0, "due": 0, "finished_at": 0} == {
+        "id": elsewhere,
+        "task": "shop.pack",
+        "queue": "mail",
+        "priority": 0,
+        "state": "FAILED",
+        "attempts": 1,
+        "enqueued_at": 0,
+        "due": 0,
+        "started_at": None,
+        "finished_at": 0,
+        "reason": "550 no such user\nand more",
+    }
+    table = run("jobs", "ls", "--queue", "mail")
+    assert "REASON" in table
+    assert "550 no such user" in table
+    assert "and more" not in table
+    page = run("jobs", "ls", "--task", "shop.send", "--limit", "1", "--json")
+    assert [one["id"] for one in page["jobs"]] == [third]
+    page = run("jobs", "ls", "--task", "shop.send", "--cursor", page["cursor"], "--json")
+    assert ([one["id"] for one in page["jobs"]], page["cursor"]) == ([second], None)
+    shown = run("jobs", "show", first, "--json", "--payload")
+    assert (shown["task"], shown["failures"], shown["arguments"]) == ("shop.pack", 1, {"x": 1})
+    assert [error["message"] for error in shown["errors"]] == ["the vase is broken"]
+    assert "of other jobs it keeps no records" in run("jobs", "show", new_job().id, code=1)
+    assert "OUTWORK_STORE_URL" in run("jobs", "cancel", "--all", "--yes", code=1)
+    assert len(run("jobs", "ls", "--json")["jobs"]) == 4
+
+
+def test_dead_letters_are_run_again_from_the_start(broker: RabbitMQBroker, run: Run) -> None:
+    first, second, third = bury(broker, "shop.pack", "shop.send", "shop.send")
+    assert "1 job to be run again" in run("jobs", "retry", first)
+    assert "2 jobs to be run again" in run("jobs", "retry", "--task", "shop.send", "--yes")
+    claimed = take(broker, 3)
+    assert [(one.id, one.attempt, len(one.errors)) for one in claimed] == [
+        (job, 1, 1) for job in (first, second, third)
+    ]
+    assert settle(broker, claimed) == ["done"] * 3
+    assert run("jobs", "ls") == "no dead letters; other jobs cannot be listed without a store\n"
+    assert "not among the dead letters" in run("jobs", "retry", first, code=1)
+
+
+def test_dead_letters_are_forgotten(broker: RabbitMQBroker, run: Run) -> None:
+    first, second = bury(broker, "shop.pack", "shop.send")
+    assert "1 job deleted" in run("jobs", "delete", first, "--yes")
+    assert [record.id for record in broker.dead_letters()] == [second]
+
+
+def test_a_look_never_loses_a_dead_letter(server: RabbitServer, admin: Admin) -> None:
+    """RabbitMQ 4 drops what came back 20 times; here a policy of the operator's does."""
+    prefix = f"f{new_claim_id()[:12]}"
+    policy = ["set_policy", prefix, f"^{prefix}", '{"delivery-limit": 20}', "--apply-to", "queues"]
+    server.ctl(*policy)
+    with closing(RabbitMQBroker.from_url(server.url(prefix=prefix))) as broker:
+        ids = bury(broker, "shop.pack", "shop.send")
+        [before, _] = admin.take(broker.topology.dead)
+        admin.channel.close()
+        for _ in range(15):
+            assert {record.id for record in broker.dead_letters()} == set(ids)
+            assert [record.id for record in broker.dead_letters(ids[:1])] == ids[:1]
+        until(lambda: admin.count(broker.topology.dead) == 2, "both")
+        after = [properties for _, properties, _ in admin.take(broker.topology.dead)]
+        assert {one.headers["reason"] for one in after} == {"the vase is broken"}
+        assert all(0 < int(one.expiration) <= int(before[1].expiration) for one in after)
+
+
+def test_dead_letters_that_no_worker_made(broker: RabbitMQBroker, admin: Admin, run: Run) -> None:
+    """What the server itself took out of a queue, and what nobody can read."""
+    job = new_job(task="shop.pack", queue="mail")
+    assert broker.enqueue([job]) == [None]
+    queue = broker.topology.tier("mail", 0)
+    until(lambda: admin.count(queue) == 1, "the job")
+    [(method, _, _)] = admin.take(queue)
+    admin.channel.basic_reject(method.delivery_tag, requeue=False)
+    until(lambda: admin.count(broker.topology.dead) == 1, "its burial")
+    admin.channel.basic_publish("", broker.topology.dead, b"nonsense", pika.BasicProperties(message_id="a-stranger"))
+    [dead, stranger] = sorted(run("jobs", "ls", "--json")["jobs"], key=lambda one: one["id"])
+    assert (dead["id"], dead["queue"], dead["reason"]) == (job.id, "mail", f"RabbitMQ took it out of {queue}: rejected")
+    assert (stranger["id"], stranger["task"], stranger["queue"]) == ("a-stranger", "?", "")
+    assert "1 job to be run again" in run("jobs", "retry", "--all", "--yes")  # for the other one there is no queue
+    assert take(broker, 1, "mail")[0].attempt == 1
+    assert "1 job deleted" in run("jobs", "delete", "--state", "failed", "--yes")
+
+
+def test_a_look_has_an_end(
+    broker: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = bury(broker, "shop.pack", "shop.send", "shop.send")
+    monkeypatch.setattr(graves, "LOOKED_AT", 2)
+    assert [record.id for record in broker.dead_letters()] == ids[:2]
+    assert "has more dead letters" in caplog.text

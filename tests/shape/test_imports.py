@@ -104,6 +104,7 @@ KNOWS: Final[dict[str, set[str]]] = {
 PARTS: Final = {
     "outwork": "public",
     "outwork.brokers.base": "contract",
+    "outwork.brokers.letters": "contract",
     "outwork.brokers.url": "contract",
     "outwork.brokers.courier": "brokers.paired",
     "outwork.admission": "app",

@@ -13,7 +13,9 @@ from outwork.cli.output import moment, plural, say, say_json, say_pairs, say_tab
 from outwork.job import State
 
 if TYPE_CHECKING:
-    from outwork.brokers.base import Filter, Store
+    from outwork.app import Outwork
+    from outwork.brokers.base import Filter
+    from outwork.brokers.letters import Desk
     from outwork.job import Record
 
 R = TypeVar("R")
@@ -84,19 +86,24 @@ def list_command(
     as_json: bool,
 ) -> None:
     """List jobs, the newest first."""
-    store = target.load_shared().store
+    app = target.load_shared()
+    store, dead = desk_of(app)
     which = _filter(_states(states), queue, task)
     page = store.find(which, limit or DEFAULT_LIMIT, cursor)
     if as_json:
-        say_json({"jobs": [summary(record) for record in page.records], "cursor": page.cursor})
+        shown = [summary(record) | (_why(record) if dead else {}) for record in page.records]
+        say_json({"jobs": shown, "cursor": page.cursor})
         return
     if not page.records:
-        say("no jobs")
+        say("no dead letters; other jobs cannot be listed without a store" if dead else "no jobs")
         return
-    say_table(
-        ("ID", "TASK", "QUEUE", "STATE", "ATTEMPTS", "ENQUEUED"),
-        [(r.id, r.task, r.queue, r.state.lower(), str(r.attempts), moment(r.enqueued_at)) for r in page.records],
-    )
+    head = ("ID", "TASK", "QUEUE", "STATE", "ATTEMPTS", "ENQUEUED")
+    rows = [(r.id, r.task, r.queue, r.state.lower(), str(r.attempts), moment(r.enqueued_at)) for r in page.records]
+    if dead:
+        reasons = [_why(record)["reason"] for record in page.records]
+        say_table((*head, "REASON"), [(*row, _short(why)) for row, why in zip(rows, reasons, strict=True)])
+    else:
+        say_table(head, rows)
     if page.cursor:
         click.echo(f"there are more: --cursor {page.cursor}, or a larger --limit", err=True)
 
@@ -114,7 +121,13 @@ def show_command(target: Target, job_id: str, watch: bool, payload: bool, as_jso
     app = target.load_shared()
     if watch:
         watch_job(app, job_id)
-    [record] = app.store.get([job_id])
+    desk, dead = desk_of(app)
+    [record] = desk.get([job_id])
+    if record is None and dead:
+        raise JobNotFound(
+            f"no job {job_id} among the dead letters of {app.broker.url}, and of other jobs it keeps no records. Set "
+            "OUTWORK_STORE_URL to a database for them"
+        )
     if record is None:
         raise JobNotFound(f"no job {job_id} in {app.broker.url}: it was pruned, or never enqueued")
     said = app.progress_of(job_id) if app.broker.capabilities.progress else None
@@ -177,6 +190,17 @@ def delete_command(
     _steer(target, chosen, "Delete", possible, yes=yes)
 
 
+def desk_of(app: Outwork) -> tuple[Desk, bool]:
+    """Who is asked about jobs, and whether that is the dead letters only. Raises Unsupported."""
+    from outwork.brokers.base import Store
+    from outwork.brokers.letters import DeadLetters, KeepsDeadLetters
+
+    broker = app.broker
+    if not isinstance(broker, Store) and isinstance(broker, KeepsDeadLetters):
+        return DeadLetters(broker, broker.url), True
+    return app.store, False
+
+
 # ---- steering -------------------------------------------------------------------------------------------------------
 
 
@@ -188,11 +212,14 @@ def _steer(target: Target, chosen: Selection, verb: str, possible: tuple[State, 
         raise click.UsageError(
             f"which jobs? Give ids, --state, --queue or --task; or --all to {verb.lower()} every one"
         )
-    store = target.load_shared().store
+    store, dead = desk_of(target.load_shared())
+    if dead and verb == "Cancel":
+        store.cancel(())  # refuses, with what to do
     act = {"Retry": store.retry, "Cancel": store.cancel, "Delete": store.delete}[verb]
     records, unknown = _chosen_records(store, chosen, possible)
     for job_id in unknown:
-        click.echo(f"outwork: OW141 no job {job_id}: it was pruned, or never enqueued", err=True)
+        why = "it is not among the dead letters" if dead else "it was pruned, or never enqueued"
+        click.echo(f"outwork: OW141 no job {job_id}: {why}", err=True)
     fitting = [record.id for record in records if record.state in possible]
     left = len(records) - len(fitting)
     changed = 0
@@ -206,7 +233,7 @@ def _steer(target: Target, chosen: Selection, verb: str, possible: tuple[State, 
         click.get_current_context().exit(FAILED)
 
 
-def _chosen_records(store: Store, chosen: Selection, possible: tuple[State, ...]) -> tuple[list[Record], list[str]]:
+def _chosen_records(store: Desk, chosen: Selection, possible: tuple[State, ...]) -> tuple[list[Record], list[str]]:
     """The records that are meant, and the ids that nobody knows."""
     if chosen.ids:
         found = list(zip(chosen.ids, store.get(chosen.ids), strict=True))
@@ -220,7 +247,7 @@ def _chosen_records(store: Store, chosen: Selection, possible: tuple[State, ...]
     return records, []
 
 
-def _all_fitting(store: Store, which: Filter) -> Iterator[Record]:
+def _all_fitting(store: Desk, which: Filter) -> Iterator[Record]:
     cursor: str | None = None
     while True:
         page = store.find(which, BATCH, cursor)
@@ -267,6 +294,15 @@ def summary(record: Record) -> dict[str, Any]:
         "started_at": record.started_at,
         "finished_at": record.finished_at,
     }
+
+
+def _why(record: Record) -> dict[str, str]:
+    return {"reason": record.errors[-1].message if record.errors else ""}
+
+
+def _short(text: str) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= 60 else f"{line[:59]}…"
 
 
 def details(record: Record, *, payload: bool) -> dict[str, Any]:

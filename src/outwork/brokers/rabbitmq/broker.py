@@ -35,6 +35,7 @@ from outwork.brokers.base import (
 )
 from outwork.brokers.rabbitmq.diversion import Diversion, expiry
 from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Refusal
+from outwork.brokers.rabbitmq.graves import Graves
 from outwork.brokers.rabbitmq.hand import Hand, Held
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Delivery, Line
@@ -47,7 +48,7 @@ from outwork.brokers.rabbitmq.renewal import Renewal
 from outwork.brokers.rabbitmq.talk import explained
 from outwork.brokers.rabbitmq.topology import LONGEST, PRIORITIES, Topology, level_of
 from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError, Unsupported
-from outwork.job import Again, Answer, Cancelled, Dead, Done, Hold, Job, Outcome, Release, Terms
+from outwork.job import Again, Answer, Cancelled, Dead, Done, Hold, Job, Outcome, Record, Release, Terms
 
 logger = logging.getLogger("outwork.brokers.rabbitmq")
 
@@ -107,6 +108,7 @@ class RabbitMQBroker(Broker):
         self._pool = Pool(self.topology, self._link, self._hand, self._changed)
         self._renewal = Renewal(self._options, self._link, self._post, self._changed)
         self._diversion = Diversion(self._link, self._post, self.terms, self.now)
+        self._graves = Graves(self._options, self._link, self._post)
         self._names: set[str] = set()
         self._expired = 0
         self._late: list[Letter] = []
@@ -330,6 +332,23 @@ class RabbitMQBroker(Broker):
             with self._changed:
                 self._late += letters
             raise
+
+    # ---- dead letters -----------------------------------------------------------------------------------------------
+
+    def dead_letters(self, ids: Collection[str] | None = None) -> list[Record]:
+        """Jobs that ended badly, the oldest of them; they stay where they are."""
+        self._own()
+        return self._graves.look(ids)
+
+    def revive(self, ids: Collection[str]) -> set[str]:
+        """Run dead letters again from the start."""
+        self._own()
+        return self._graves.revive(ids)
+
+    def forget_dead(self, ids: Collection[str]) -> set[str]:
+        """Forget dead letters."""
+        self._own()
+        return self._graves.forget(ids)
 
     # ---- the other verbs --------------------------------------------------------------------------------------------
 

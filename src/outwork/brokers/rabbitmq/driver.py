@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from outwork.brokers.rabbitmq import frames
 from outwork.brokers.rabbitmq.frames import Headers, Parcel, Properties
@@ -105,6 +105,20 @@ def parameters(
         ssl_options=None if ssl is None else pika.SSLOptions(ssl, host),
         client_properties={"connection_name": name},
     )
+
+
+class Got(NamedTuple):
+    """A message that was asked for."""
+
+    tag: int
+    properties: Properties
+    body: bytes
+
+    @property
+    def deliveries(self) -> int:
+        """How often it was delivered before, where the queue counts that."""
+        count = (self.properties.headers or {}).get("x-delivery-count", 0)
+        return count if isinstance(count, int) else 0
 
 
 class Loop:
@@ -274,6 +288,25 @@ class Channel:
         self._consumers.pop(tag.encode(), None)
         reply(frame)
 
+    def get(self, queue: str, reply: Callable[[Got | None], None]) -> None:
+        """One message, not acknowledged; None if there is none."""
+        number = self._channel.channel_number
+
+        def on_empty(_: Any) -> None:
+            reply(None)
+
+        def on_message(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            self._channel.callbacks.remove(number, spec.Basic.GetEmpty, on_empty)
+            reply(Got(method.delivery_tag, _plain(properties), body))
+
+        self._channel.add_callback(on_empty, [spec.Basic.GetEmpty])
+        self._channel.basic_get(queue, on_message)
+
+    def put_all_back(self) -> None:
+        """What was got and not acknowledged goes back to its queue."""
+        if self._channel.is_open:
+            self._channel.basic_nack(0, multiple=True, requeue=True)
+
     def declare_queue(self, name: str, arguments: Arguments, reply: Reply) -> None:
         self._channel.queue_declare(name, durable=True, arguments=dict(arguments), callback=reply)
 
@@ -350,4 +383,4 @@ def _read_properties(encoded: bytes) -> Properties:
 
 
 def _plain(properties: Any) -> Properties:
-    return Properties(properties.message_id, properties.headers, properties.priority)
+    return Properties(properties.message_id, properties.headers, properties.priority, properties.expiration)

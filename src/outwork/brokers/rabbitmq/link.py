@@ -204,6 +204,12 @@ class Link:
         """One request on the channel for such things."""
         return self._order([request], what)[0]
 
+    def further_channel(self) -> tuple[Loop, Connection, Channel]:
+        """A channel for the caller alone, who closes it."""
+        publisher = self.publisher()
+        loop, connection = publisher.loop, publisher.connection
+        return loop, connection, self._settled(lambda: open_channel(loop, connection).result(REPLY_TIMEOUT))
+
     def _order(self, requests: list[Request], what: str) -> list[Any]:
         with self._lock:
             publisher = self.publisher()
