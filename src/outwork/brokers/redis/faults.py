@@ -109,7 +109,7 @@ def _word(error: Exception) -> str:
     text = str(error)
     if isinstance(error, exceptions.AuthenticationError) and "required" in text:
         return "NOAUTH"
-    if "user executing the script can't" in text:
+    if "user executing the script can't" in text or "ACL failure in script" in text:  # before and since Redis 7.2
         return "NOPERM"
     for kind, word in _CLASSES:
         if type(error) is kind:
