@@ -148,7 +148,7 @@ def test_a_full_server_takes_no_jobs_and_lets_workers_finish(server: RedisServer
     presence = Presence(
         worker="w", host="h", pid=1, lock="", queues=("default",), concurrency=1, started_at=0.0, version="0"
     )
-    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    server.ask("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(BrokerFull, match="has no memory left"):
         broker.enqueue([new_job()])
     assert settle(broker, held[:50]) == [Answer.DONE] * 50
@@ -171,7 +171,7 @@ def test_on_a_full_server_what_follows_a_job_goes_on(server: RedisServer, broker
     last = replace(new_job(), ties=Ties(awaits=1))
     broker.enqueue([last, *(replace(new_job(), ties=gates) for _ in range(3))])
     broker.enqueue([replace(new_job(priority=1), ties=Ties(unique=Unique("k"), reports=(last.id,)))])
-    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    server.ask("CONFIG", "SET", "maxmemory", "1")
     with pytest.raises(BrokerFull):
         broker.enqueue([replace(new_job(), ties=Ties(unique=Unique("other")))])
     with pytest.raises(BrokerFull):
