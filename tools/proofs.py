@@ -59,18 +59,10 @@ OTHERS: Final = {
     ),
     "H4": ("contrib/channels/test_workers.py::test_many_threads_send_by_one_connection",),
     "H5": ("contrib/channels/test_workers.py::test_status_tells_of_channels",),
-    "A1": ("contrib/django/test_brokers.py", "contrib/django/test_database.py"),
-    "A2": ("contrib/django/test_api.py", "contrib/django/test_elsewhere.py::test_on_django_6"),
-    "A3": (
-        "contrib/django/test_database.py::test_a_job_is_part_of_the_transaction",
-        "contrib/django/test_database.py::test_a_broker_elsewhere_is_told_at_the_commit",
-    ),
-    "A4": ("contrib/django/test_commands.py", "contrib/django/test_database.py::test_pruning"),
-    "A5": (
-        "contrib/django/test_worker.py::test_sigkill_leaves_nothing_running",
-        "contrib/django/test_database.py::test_a_retry_shows_ready",
-    ),
-    "A7": ("docs/test_deployment.py", "contrib/django/test_worker.py::test_a_signal_lets_running_tasks_end"),
+    "A2": ("contrib/django/test_api.py", "contrib/django/test_options.py"),
+    "A3": ("contrib/django/test_unsent.py",),
+    "A4": ("contrib/django/test_commands.py",),
+    "A7": ("docs/test_deployment.py",),
     "A8": ("contrib/django/test_database.py::test_finished_jobs_are_kept_for_two_weeks", "unit/test_retention.py"),
 }
 

@@ -15,6 +15,7 @@ from kiosk_project.running import Database, Project
 from support.waiting import until
 
 Choose = Callable[..., Any]
+PREFIX = "outwork.contrib.django."
 
 
 def finished(result: Any) -> Any:
@@ -27,7 +28,7 @@ def finished(result: Any) -> Any:
 
 
 @pytest.mark.usefixtures("database")
-def test_threads(choose: Choose) -> None:
+def test_row_A1_threads(choose: Choose) -> None:
     backend = choose("ThreadPoolBackend")
     told: list[tuple[str, str]] = []
 
@@ -67,14 +68,31 @@ def project(tmp_path: Path, environ: dict[str, str]) -> Iterator[Project]:
 WAIT = "while not r.is_finished: time.sleep(0.02); r.refresh()\nprint(r.status, r.return_value)"
 
 
-def test_child_processes(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("ImmediateBackend", "SUCCESSFUL 1"), ("DummyBackend", "READY 0"), ("DatabaseBackend", "READY 0")],
+)
+def test_row_A1_the_setting_chooses(project: Project, name: str, said: str) -> None:
+    """The same code in the caller, nowhere, and in a worker."""
+    project.environ["KIOSK_TASKS"] = json.dumps({"default": {"BACKEND": PREFIX + name, "QUEUES": []}})
+    project.run("migrate", "-v0")
+    assert project.shell("r = step.enqueue('a'); print(r.status, r.attempts, r.id)").startswith(said)
+    assert len(project.lines()) == (2 if name == "ImmediateBackend" else 0)
+    if name == "DatabaseBackend":
+        assert "1 done" in project.run("outwork_worker", "--batch")
+        assert project.starts() == {"a": 1}
+    else:
+        assert project.states() == {}
+
+
+def test_row_A1_child_processes(project: Project) -> None:
     code = f"r = pid.enqueue()\n{WAIT}\nprint(r.return_value != os.getpid())"
     said = run_in_web_process(project, "ProcessPoolBackend", code)
     assert said.startswith("SUCCESSFUL ")
     assert said.endswith("True\n")
 
 
-def test_redis(project: Project, tmp_path: Path) -> None:
+def test_row_A1_redis(project: Project, tmp_path: Path) -> None:
     from support.redis_server import RedisServer
 
     server = RedisServer(tmp_path / "redis")
@@ -99,7 +117,7 @@ def test_a_missing_server_is_said_at_once(project: Project) -> None:
     assert "127.0.0.1:1" in project.run("outwork_prune", code=3)
 
 
-def test_rabbitmq(project: Project, tmp_path: Path) -> None:
+def test_row_A1_rabbitmq(project: Project, tmp_path: Path) -> None:
     from support.rabbitmq_server import RabbitServer
 
     server = RabbitServer(tmp_path / "rabbit")

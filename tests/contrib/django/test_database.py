@@ -53,7 +53,7 @@ def rolled_back(using: str = "default") -> Iterator[None]:
 # ---- transactions ----------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_part_of_the_transaction() -> None:
+def test_row_A3_a_job_is_part_of_the_transaction() -> None:
     with transaction.atomic():
         Order.objects.create(name="one")
         result = tasks.add.enqueue(1)
@@ -109,7 +109,7 @@ def test_a_job_in_another_database_waits_for_the_commit(choose: Choose) -> None:
     assert Job.objects.count() == 0
 
 
-def test_a_broker_elsewhere_is_told_at_the_commit(choose: Choose, tmp_path: Any) -> None:
+def test_row_A3_a_broker_elsewhere_is_told_at_the_commit(choose: Choose, tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path}/tasks.db"
     choose("OutworkBackend", broker_url=url)
     told: list[str] = []
@@ -168,7 +168,7 @@ def test_a_result_as_it_goes_on() -> None:
     assert result.enqueued_at <= result.started_at <= result.finished_at
 
 
-def test_a_retry_shows_ready() -> None:
+def test_row_A5_a_retry_shows_ready() -> None:
     result = tasks.second_try.enqueue()
     assert run_jobs() == 1
     result.refresh()
@@ -356,7 +356,7 @@ def test_missing_tables_are_said_at_the_enqueue(choose: Choose) -> None:
 # ---- pruning ---------------------------------------------------------------------------------------------------------
 
 
-def test_pruning() -> None:
+def test_row_A4_pruning() -> None:
     tasks.add.enqueue(1)
     tasks.mail.enqueue("ada")
     tasks.fail.enqueue()

@@ -72,7 +72,7 @@ def python_with_django_6(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.timeout(240)
-def test_on_django_6(python_with_django_6: str, session_environ: dict[str, str]) -> None:
+def test_row_A2_on_django_6(python_with_django_6: str, session_environ: dict[str, str]) -> None:
     import django
 
     if django.VERSION >= (6,):

@@ -45,7 +45,7 @@ def left(project: Project) -> int:
     return int(count)
 
 
-def test_sqlite_and_redis(project: Project, tmp_path: Path) -> None:
+def test_row_A3_sqlite_and_redis(project: Project, tmp_path: Path) -> None:
     from support.redis_server import RedisServer
 
     server = RedisServer(tmp_path / "redis")
@@ -68,7 +68,7 @@ def test_sqlite_and_redis(project: Project, tmp_path: Path) -> None:
         server.stop()
 
 
-def test_postgresql_and_rabbitmq(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_row_A3_postgresql_and_rabbitmq(tmp_path: Path, environ: dict[str, str]) -> None:
     from support.rabbitmq_server import RabbitServer
 
     server = RabbitServer(tmp_path / "rabbit")

@@ -15,7 +15,7 @@ from support.waiting import until
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch(anywhere: Project) -> None:
+def test_row_A4_a_batch(anywhere: Project) -> None:
     ids = anywhere.shell(
         "print(echo.enqueue((1, 2), key=None).id)\n"
         "mail.enqueue('ada'); save.enqueue('one'); asave.enqueue('two'); flaky.enqueue(1)"
@@ -42,15 +42,35 @@ def test_the_command_line_of_outwork(project: Project) -> None:
     assert "1 job would be forgotten" in project.run("outwork_prune", "--min-age-days", "0", "--dry-run")
 
 
-def test_queues(project: Project) -> None:
+def test_row_A4_queues(project: Project) -> None:
     project.shell("mail.enqueue('ada'); add.enqueue(1); add.using(queue_name='slow').enqueue(2)")
     assert "1 done" in project.run("outwork_worker", "--batch", "--queue-name", "mail")
     assert "1 done" in project.run("outwork_worker", "--batch", "--exclude-queues", "slow")
     assert "1 done" in project.run("outwork_worker", "--batch", "--queue-name", "*", "--interval", "1")
 
 
+def test_row_A4_code_that_changes_is_seen_while_debugging(project: Project) -> None:
+    shop = project.folder / "shop"
+    shop.mkdir()
+    (shop / "__init__.py").touch()
+    code = "from kiosk.api import task\nfrom kiosk.tasks import write\n\n\n@task\ndef sell(): write('sold', 'apples')\n"
+    (shop / "tasks.py").write_text(code)
+    path = f"{project.folder}:{project.environ['PYTHONPATH']}"
+    project.environ |= {"KIOSK_APPS": "shop", "KIOSK_DEBUG": "1", "PYTHONPATH": path}
+    worker = project.start().ready()
+    sell = "from shop.tasks import sell; sell.enqueue()"
+    project.shell(sell)
+    project.wait_for("sold apples")
+    (shop / "tasks.py").write_text(code.replace("apples", "pears"))
+    worker.ready(2)
+    worker.wait_for_line("stopped cleanly")
+    project.shell(sell)
+    project.wait_for("sold pears")
+    assert worker.stop() == 0
+
+
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
-def test_a_signal_lets_running_tasks_end(project: Project, number: Signals) -> None:
+def test_row_A7_a_signal_lets_running_tasks_end(project: Project, number: Signals) -> None:
     worker = project.start().ready()
     project.shell("step.enqueue('a', 0.5)")
     project.wait_for("start a")
@@ -60,7 +80,7 @@ def test_a_signal_lets_running_tasks_end(project: Project, number: Signals) -> N
     assert project.states() == {"SUCCESSFUL": 1}
 
 
-def test_a_second_signal_gives_them_back(anywhere: Project) -> None:
+def test_row_A7_a_second_signal_gives_them_back(anywhere: Project) -> None:
     anywhere.shell("step.enqueue('a', 30.0)")
     worker = anywhere.start()
     anywhere.wait_for("start a")
@@ -71,7 +91,7 @@ def test_a_second_signal_gives_them_back(anywhere: Project) -> None:
     assert anywhere.states() == {"READY": 1}
 
 
-def test_sigkill_leaves_nothing_running(anywhere: Project) -> None:
+def test_row_A5_sigkill_leaves_nothing_running(anywhere: Project) -> None:
     anywhere.shell("step.enqueue('a', 2.0)")
     first = anywhere.start()
     anywhere.wait_for("start a")
@@ -95,6 +115,20 @@ def test_three_workers_run_each_task_once(anywhere: Project) -> None:
         assert worker.wait() == 0
     assert anywhere.starts() == {str(number): 1 for number in range(150)}
     assert anywhere.states() == {"SUCCESSFUL": 150}
+
+
+def test_row_A8_the_worker_forgets_jobs_that_ended_two_weeks_ago(project: Project) -> None:
+    project.shell("add.enqueue(1); fail.enqueue()")
+    project.run("outwork_worker", "--batch", code=1)
+    project.shell(
+        "from django.db import connection\n"
+        "connection.cursor().execute('UPDATE outwork_ended SET prune_at = prune_at - 14 * 86400')"
+    )
+    waiting = project.shell("print(add.using(queue_name='slow').enqueue(2).id)").strip()
+    worker = project.start("--queue-name", "default")
+    until(lambda: project.states() == {"READY": 1}, "the end of all others")
+    assert worker.stop() == 0
+    assert project.database.query("SELECT id FROM outwork_job") == [(waiting,)]
 
 
 def test_connections_are_not_left_open(project: Project) -> None:

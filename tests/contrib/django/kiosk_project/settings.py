@@ -10,7 +10,7 @@ import django
 FOLDER = os.environ["KIOSK_FOLDER"]
 SECRET_KEY = "only for tests"
 USE_TZ = True
-DEBUG = False
+DEBUG = bool(os.environ.get("KIOSK_DEBUG"))
 ALLOWED_HOSTS = ["*"]
 SMALL = bool(os.environ.get("KIOSK_SMALL"))  # fewer tables: `migrate` is most of a short test
 ROOT_URLCONF = "kiosk_project.no_urls" if SMALL else "kiosk_project.urls"
