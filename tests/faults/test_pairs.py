@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,13 @@ from outwork.ids import new_claim_id
 from outwork.job import Again, Answer, Done, State
 from outwork.testing.conformance import new_job
 from support import chores
+from support.drafts import kill_within_the_window
 from support.ledger import Ledger
 from support.rabbitmq_admin import Admin
 from support.rabbitmq_server import RabbitServer
 from support.redis_server import RedisServer
+from support.rounds import LOCAL, OFFSET
+from support.slots import fire_with_eight_processes
 from support.waiting import until
 from support.workers import Workers, workers_in
 
@@ -94,27 +98,36 @@ def later(pair: PairedBroker, seconds: float) -> None:
         pass
 
 
-def test_nothing_is_lost_when_whole_workers_are_killed(
-    transport_url: str,
-    store_url: str,
-    ledger: Ledger,
-    environ: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+@pytest.fixture
+def app(transport_url: str, store_url: str, ledger: Ledger) -> Iterator[Outwork]:
+    chores.app.override({"broker_url": transport_url, "store_url": store_url})
+    yield chores.app
+    chores.app.close()
+    chores.app.override({"store_url": ""})
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Path:
+    """What it says is how many seconds the clock of both brokers is wrong, for workers with `support.rounds`."""
+    path = tmp_path / "offset"
+    path.write_text("0")
+    return path
+
+
+@pytest.fixture
+def workers(
+    transport_url: str, store_url: str, environ: dict[str, str], tmp_path: Path, clock: Path
+) -> Iterator[Workers]:
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    (folder / "shop.toml").write_text(f'store_url = "{store_url}"\n')
+    with workers_in(folder, transport_url, environ | {OFFSET: str(clock), LOCAL: "wrong"}) as workers:
+        yield workers
+
+
+def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Ledger, workers: Workers) -> None:
     """500 jobs; three times a worker is killed with `kill -9`, then one of default settings goes on. What had ended is
     not run again, though its message comes again."""
-    chores.app.override({"broker_url": transport_url, "store_url": store_url})
-    folder = tmp_path_factory.mktemp("workers")
-    (folder / "shop.toml").write_text(f'store_url = "{store_url}"\n')
-    try:
-        with workers_in(folder, transport_url, environ) as workers:
-            _kill_three(chores.app, ledger, workers)
-    finally:
-        chores.app.close()
-        chores.app.override({"store_url": ""})
-
-
-def _kill_three(app: Outwork, ledger: Ledger, workers: Workers) -> None:
     results = app.enqueue_many(chores.step.bind(f"job-{number}") for number in range(500))
     in_flight: set[str] = set()
     for round_ in range(3):
@@ -134,6 +147,19 @@ def _kill_three(app: Outwork, ledger: Ledger, workers: Workers) -> None:
     assert len(set(ledger.twice())) <= 3 * 20 + len(in_flight)  # ended, but the settle had not left the process
     assert [result.get(timeout=5) for result in results[:10]] == [f"job-{number}" for number in range(10)]
     assert last.stop() == 0
+
+
+@pytest.mark.parametrize("store_url", ["redis"], indirect=True)
+def test_the_last_call_of_a_debounce_window_is_run_when_all_are_killed_within_it(
+    app: Outwork, ledger: Ledger, workers: Workers, environ: dict[str, str], tmp_path: Path
+) -> None:
+    start = partial(workers.start, "--config", "shop.toml", TARGET)
+    kill_within_the_window(app, ledger, start, environ, tmp_path)
+
+
+@pytest.mark.parametrize("store_url", ["redis"], indirect=True)
+def test_eight_processes_fire_a_slot_once(ledger: Ledger, workers: Workers, clock: Path) -> None:
+    fire_with_eight_processes(ledger, partial(workers.start, "--config", "shop.toml", "support.rounds"), clock)
 
 
 def test_jobs_are_accepted_while_rabbitmq_is_away(server: RabbitServer, pair: PairedBroker) -> None:

@@ -1,11 +1,8 @@
-"""Periodic tasks with many workers: killed at the slot, with a clock that jumps, on brokers that cannot keep them."""
+"""Periodic tasks with many workers: killed at the slot, with a clock that jumps, on brokers that cannot keep them.
+RabbitMQ beside a store has `test_pairs.py`."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +10,12 @@ import pytest
 
 from outwork.brokers import open_broker
 from support.ledger import Ledger
-from support.rounds import OFFSET
+from support.rounds import LOCAL, OFFSET
+from support.slots import all_since_the_first, fire_with_eight_processes, jobs_by_slot, put
 from support.waiting import until
-from support.workers import Workers, send, workers_in
+from support.workers import Workers, workers_in
 
 TARGET = "support.rounds"
-PROCESSES = 8
 
 
 @pytest.fixture
@@ -35,45 +32,14 @@ def workers(tmp_path: Path, broker_url: str, environ: dict[str, str], clock: Pat
     broker.close()
     if not broker.capabilities.periodic:
         pytest.skip("it keeps no schedules")
-    with workers_in(tmp_path, broker_url, environ | {OFFSET: str(clock)}) as started:
+    # A server's clock decides; without one all processes look at the same clock of their host.
+    wrong = {} if broker_url.startswith("sqlite") else {LOCAL: "wrong"}
+    with workers_in(tmp_path, broker_url, environ | wrong | {OFFSET: str(clock)}) as started:
         yield started
 
 
-def jobs_by_slot(ledger: Ledger) -> dict[int, set[str]]:
-    """The jobs that were started for each slot; one that was killed is started again under its id."""
-    found: defaultdict[int, set[str]] = defaultdict(set)
-    for entry in ledger.entries():
-        found[int(entry.key)].add(entry.note)
-    return found
-
-
-def all_since_the_first(ledger: Ledger, count: int) -> bool:
-    """Whether there is a job for each slot, and for so many of them."""
-    found = jobs_by_slot(ledger)
-    return len(found) >= count and set(found) == set(range(min(found), max(found) + 1))
-
-
-def put(clock: Path, seconds: float) -> None:
-    """Change the clock at once: a reader never sees half a number."""
-    new = clock.with_suffix(".new")
-    new.write_text(str(seconds))
-    os.replace(new, clock)
-
-
 def test_eight_processes_fire_a_slot_once(ledger: Ledger, workers: Workers, clock: Path) -> None:
-    """Killed at the slot, five of them, one after the other; then the clock jumps forth, back, and forth again."""
-    running = workers.start(TARGET, "--processes", str(PROCESSES))
-    running.wait_for_line("slots · worker ", times=PROCESSES, seconds=90)
-    for _ in range(5):
-        seen = len(jobs_by_slot(ledger))
-        until(lambda seen=seen: len(jobs_by_slot(ledger)) > seen, "the next slot", pause=0.001)  # type: ignore[misc]
-        send(random.choice(running.worker_pids()), signal.SIGKILL)
-    for offset in (10, 8, 14):
-        put(clock, offset)
-        newest = max(jobs_by_slot(ledger))
-        until(lambda newest=newest: max(jobs_by_slot(ledger)) > newest, "a slot after the change")  # type: ignore[misc]
-    until(lambda: all_since_the_first(ledger, 18), "every slot up to the last", seconds=60)
-    assert {slot: jobs for slot, jobs in jobs_by_slot(ledger).items() if len(jobs) != 1} == {}
+    fire_with_eight_processes(ledger, lambda *words: workers.start(TARGET, *words), clock)
 
 
 def test_what_all_workers_missed_is_made_up_for(ledger: Ledger, workers: Workers, clock: Path) -> None:

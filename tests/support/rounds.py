@@ -1,10 +1,12 @@
 """A periodic task that workers run in the fault tests. The broker's clock, as each process sees it, is what a file says
-it is, read again and again: so processes see a change one after the other, as they do when a clock is put right.
+it is, read again and again: so processes see a change one after the other, as they do when a clock is put right. The
+clock of each process itself may be wrong as well, each by something else.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,8 @@ from support import ledger
 
 OFFSET: Final = "CLOCK_OFFSET_FILE"
 """The environment variable that names the file with the seconds by which the clock is wrong."""
+LOCAL: Final = "LOCAL_CLOCK"
+"""The environment variable that makes the clock of each process wrong by up to a day."""
 
 app = Outwork()
 
@@ -35,3 +39,7 @@ def _follow(path: Path) -> None:
 
 if OFFSET in os.environ:
     threading.Thread(target=_follow, args=(Path(os.environ[OFFSET]),), name="clock", daemon=True).start()
+
+if LOCAL in os.environ:
+    clock, wrong_by = time.time, random.uniform(-86_400.0, 86_400.0)
+    time.time = lambda: clock() + wrong_by

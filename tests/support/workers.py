@@ -11,6 +11,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import IO, Final
 
+from outwork.brokers.base import Broker
 from support.waiting import until
 
 PATIENCE: Final = 40.0
@@ -48,6 +49,12 @@ class Running:
     def ready(self, processes: int = 1) -> Running:
         """Wait until its processes have loaded their tasks."""
         self.wait_for_line("slots · worker ", times=processes)
+        return self
+
+    def known(self, broker: Broker) -> Running:
+        """Wait until a process of it has said where it is: before that nobody can know when it is dead, and its jobs
+        would wait for the end of a lease."""
+        until(lambda: any(one.worker in self.text() for one in broker.workers()), "its presence", seconds=PATIENCE)
         return self
 
     def descendants(self) -> list[int]:
