@@ -356,8 +356,10 @@ def test_secrets_stay_where_they_are(
     app: Outwork, worker: LocalWorker, server: HookServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    hooks(app).send(server.url, {"a": 1})
+    hooks(app).send(f"{server.url}/T024/hunter2", {"a": 1})
     worker.drain()
     shown = caplog.text + repr(worker.jobs) + repr(WebhookSettings(secret=SECRET))
     assert SECRET.removeprefix("whsec_") not in shown
+    assert server.requests[0].path.endswith("hunter2")
+    assert "hunter2" not in caplog.text  # of the endpoint's URL only the host is said
     assert json.loads(server.requests[0].body) == {"a": 1}
