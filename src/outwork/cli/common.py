@@ -44,6 +44,12 @@ def is_verbose() -> bool:
     return bool(click.get_current_context().meta.get(VERBOSE))
 
 
+def worker_line() -> str:
+    """What starts a worker from here: `outwork worker`, or `flask outwork worker` inside Flask's command line."""
+    parent = click.get_current_context().parent
+    return f"{parent.command_path if parent is not None else 'outwork'} worker"
+
+
 def _be_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         ctx.meta[VERBOSE] = True

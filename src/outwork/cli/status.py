@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from outwork.cli.channels import layers_in_sight, say_channels, survey
-from outwork.cli.common import Command, Target, json_option, target_options
+from outwork.cli.common import Command, Target, json_option, target_options, worker_line
 from outwork.cli.output import plural, say, say_json, say_table
 from outwork.durations import duration_text
 from outwork.errors import NoBroker
@@ -94,7 +94,7 @@ def _by_queue(counts: Sequence[Count], known: Sequence[str]) -> dict[str, Counte
 
 def _say_workers(workers: Sequence[Presence], now: float) -> None:
     if not workers:
-        say("no worker is running; start one with:  outwork worker")
+        say(f"no worker is running; start one with:  {worker_line()}")
         return
     rows = [
         (

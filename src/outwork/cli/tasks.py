@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from outwork.cli.common import FAILED, Command, Target, duration_value, json_option, target_options
+from outwork.cli.common import FAILED, Command, Target, duration_value, json_option, target_options, worker_line
 from outwork.cli.output import moment, say, say_json, say_table, symbol
 from outwork.durations import duration_text
 
@@ -179,7 +179,7 @@ def _say_enqueued(
     if app.broker.runs_in == "nowhere":
         say("  the broker is dummy: so it was checked, and will never run")
     elif app.broker.runs_in == "elsewhere" and not app.broker.workers():
-        say("  no worker is running yet; start one with:  outwork worker")
+        say(f"  no worker is running yet; start one with:  {worker_line()}")
 
 
 def _wait(task: Task[Any, Any], result: TaskResult[Any], *, as_json: bool) -> None:
