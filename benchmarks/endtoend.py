@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,11 +74,16 @@ def idle_worker(url: str, folder: Path, stamps: Path) -> Iterator[subprocess.Pop
 
 
 def latency(handle: int, count: int) -> list[tuple[float, float]]:
+    """The latency of `count` jobs of this benchmark."""
+    return latency_of(workload.stamp.enqueue, handle, count)
+
+
+def latency_of(enqueue: Callable[[], object], handle: int, count: int) -> list[tuple[float, float]]:
     """(enqueue called -> task entered, enqueue returned -> task entered) in milliseconds, for each of `count` jobs."""
     times: list[tuple[float, float]] = []
     for _ in range(count):
         called = time.monotonic()
-        workload.stamp.enqueue()
+        enqueue()
         returned = time.monotonic()
         if not select.select([handle], [], [], 30.0)[0]:
             raise TimeoutError("the job did not start within 30 s")

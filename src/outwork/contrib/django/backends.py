@@ -203,13 +203,13 @@ class OutworkBackend(BaseTaskBackend):
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> MadeCall:
         declared = self.app.declare(task)
-        try:
-            changed = declared.using(
-                queue_name=task.queue_name, priority=int(task.priority), run_after=_aware(task.run_after)
-            )
-        except EnqueueError as error:
-            raise InvalidTask(str(error)) from error
-        return MadeCall(changed.call_of(args, kwargs), self.alias)
+        queue, priority, due = task.queue_name, int(task.priority), _aware(task.run_after)
+        if due or (queue, priority) != (declared.options.queue_name, declared.options.priority):
+            try:
+                declared = declared.using(queue_name=queue, priority=priority, run_after=due)
+            except EnqueueError as error:
+                raise InvalidTask(str(error)) from error
+        return MadeCall(declared.call_of(args, kwargs), self.alias)
 
     def _send(self, call: MadeCall, result: TaskResult) -> None:
         done = self.app.enqueue(call)

@@ -21,9 +21,12 @@ from outwork.payload import Payload
 PLAIN: Final = (str, int, float, bool)
 
 
+_encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+
+
 def to_json(value: Any) -> str:
     """Raises TypeError, ValueError, RecursionError for what JSON cannot carry."""
-    return json.dumps(normalize_json(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return _encode(normalize_json(value))
 
 
 class DjangoPayload(Payload):
@@ -68,7 +71,7 @@ class DjangoPayload(Payload):
 
     def decode(self, body: Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
-            given = json.loads(bytes(body))
+            given = json.loads(str(body, "utf-8"))
             args, kwargs = given["args"], given["kwargs"]
         except (ValueError, TypeError, KeyError) as error:
             raise Undecodable(
@@ -83,7 +86,7 @@ class DjangoPayload(Payload):
         except Exception as error:  # a lazy text may raise anything
             raise ResultNotSerializable(f"{self.name} returned a {_kind(value)}: {error}") from error
         if self._on_value is not None:
-            self._on_value(json.loads(body))
+            self._on_value(value if value is None or type(value) in PLAIN else json.loads(body))
         return body
 
     def decode_result(self, body: bytes) -> Any:

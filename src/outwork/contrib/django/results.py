@@ -39,7 +39,7 @@ def moment(seconds: float | None) -> datetime | None:
 
 def arguments(body: bytes | memoryview) -> tuple[list[Any], dict[str, Any]]:
     """The arguments as they were given. Those of a job that `outwork` did not enqueue through Django are all named."""
-    given = json.loads(bytes(body))
+    given = json.loads(str(body, "utf-8"))
     if isinstance(given, dict) and given.keys() == {"args", "kwargs"}:
         return given["args"], given["kwargs"]
     return [], given if isinstance(given, dict) else {}
