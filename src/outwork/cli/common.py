@@ -167,6 +167,16 @@ def size_value(_: click.Context, __: click.Parameter, value: str | None) -> int 
         raise click.BadParameter(str(error)) from error
 
 
+def worker_id_value(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that names a worker."""
+    from outwork.worker.options import worker_id_of
+
+    try:
+        return None if value is None else worker_id_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 

@@ -6,7 +6,15 @@ import os
 
 import click
 
-from outwork.cli.common import Command, Target, duration_value, is_verbose, size_value, target_options
+from outwork.cli.common import (
+    Command,
+    Target,
+    duration_value,
+    is_verbose,
+    size_value,
+    target_options,
+    worker_id_value,
+)
 
 
 @click.command("worker", cls=Command)
@@ -30,6 +38,7 @@ from outwork.cli.common import Command, Target, duration_value, is_verbose, size
 @click.option("--grace", callback=duration_value, metavar="S", help="How long running jobs may take to end.  [25s]")
 @click.option("--max-tasks", type=click.IntRange(1), metavar="N", help="Replace a process that has ended about N jobs.")
 @click.option("--max-memory", callback=size_value, metavar="SIZE", help="Replace a process that holds more (512M).")
+@click.option("--worker-id", callback=worker_id_value, metavar="NAME", help="How its id begins.  [this machine's name]")
 @click.option("--reload", is_flag=True, help="Restart when the code changes (development; needs watchfiles).")
 @click.option("--no-periodic", is_flag=True, help="Enqueue no periodic tasks: other workers do.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look.  [text]")
@@ -46,6 +55,7 @@ def worker_command(
     grace: float | None,
     max_tasks: int | None,
     max_memory: int | None,
+    worker_id: str | None,
     reload: bool,
     no_periodic: bool,
     log_format: str | None,
@@ -85,6 +95,7 @@ def worker_command(
         reload=reload,
         max_tasks=max_tasks,
         max_memory=max_memory,
+        worker_id=worker_id,
         verbose=is_verbose(),
     )
     click.get_current_context().exit(supervise(options))

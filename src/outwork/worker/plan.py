@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable
 
 from msgspec import Struct
 
+from outwork.ids import new_claim_id
 from outwork.worker.options import WorkerOptions
 
 
@@ -43,3 +46,9 @@ def queue_limits(texts: Iterable[str]) -> dict[str, int | None]:
     """The queues of the settings (`name` or `name:4`) and how many jobs of each may run here at once."""
     parts = [text.partition(":") for text in texts]
     return {name: int(most) if colon else None for name, colon, most in parts}
+
+
+def new_worker_id(named: str | None) -> str:
+    """An id that no other process ever has, not even the one that takes over from this one. A name that was asked for
+    stands at its beginning, in the place of this machine's."""
+    return f"{named or socket.gethostname()}-{os.getpid()}-{new_claim_id()[:8]}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import socket
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -46,7 +45,7 @@ from outwork.worker.limits import Limits
 from outwork.worker.listener import Listener
 from outwork.worker.logs import Journal
 from outwork.worker.outage import Outage
-from outwork.worker.plan import Plan, Summary
+from outwork.worker.plan import Plan, Summary, new_worker_id
 from outwork.worker.runners import Loop, Threads
 from outwork.worker.slots import Ended, Runner, Slots
 from outwork.worker.steering import Steering
@@ -69,7 +68,7 @@ class Worker:
     """Runs the jobs of an application until it is stopped, or until the queues are drained."""
 
     def __init__(self, app: Outwork, plan: Plan, loop: AbstractEventLoop | None = None) -> None:
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_claim_id()[:8]}"
+        self.id = new_worker_id(plan.options.worker_id)
         self.app = app
         self.plan = plan
         self.broker: Broker = app.broker

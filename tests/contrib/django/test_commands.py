@@ -92,8 +92,17 @@ def test_unknown_queues(choose: Choose) -> None:
         call_command("outwork_worker", "--exclude-queues", "default,mail")
 
 
-@pytest.mark.parametrize("words", [["--processes", "0"], ["--grace", "soon"], ["--max-memory", "much"]])
-def test_wrong_numbers(choose: Choose, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--processes", "0"], "0 is less than 1"),
+        (["--max-tasks", "some"], "some"),
+        (["--grace", "soon"], "length of time"),
+        (["--max-memory", "much"], "much"),
+        (["--worker-id", "a/b"], "up to 64 letters"),
+    ],
+)
+def test_wrong_numbers(choose: Choose, words: list[str], why: str) -> None:
     choose("DatabaseBackend")
-    with pytest.raises(CommandError, match="invalid"):
+    with pytest.raises(CommandError, match=f"invalid: .*{why}"):
         call_command("outwork_worker", *words)

@@ -152,7 +152,7 @@ class JoinedDatabase(Database):
 
     def meta(self) -> dict[str, str]:
         """The rows of our meta table; empty if it does not exist."""
-        with self.connection.cursor() as cursor:
+        with self.explaining(), self.connection.cursor() as cursor:
             if f"{PREFIX}meta" not in self.connection.introspection.table_names(cursor):
                 return {}
             cursor.execute(f"SELECT name, value FROM {PREFIX}meta")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -21,9 +22,33 @@ from outwork.contrib.django.management.support import (
     settings_module,
 )
 from outwork.durations import bytes_of, seconds_of
+from outwork.errors import BrokerUnavailable
+from outwork.worker.options import worker_id_of
 
 if TYPE_CHECKING:
     from outwork.contrib.django.backends import OutworkBackend
+
+
+def _read(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type of an option. If it is wrong, argparse says why."""
+
+    def read(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise ArgumentTypeError(f"invalid: {error}") from error
+
+    return read
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is less than 1")
+    return number
+
+
+_COUNT: Final = _read(_at_least_one)
 
 
 class Command(BaseCommand):
@@ -39,13 +64,14 @@ class Command(BaseCommand):
         )
         add("--interval", type=float, metavar="S", help="Accepted for its neighbours' sake: this worker does not poll.")
         add("--no-startup-delay", action="store_true", help="Accepted likewise: it starts at once.")
-        add("--max-tasks", type=_at_least_one, metavar="N", help="Replace a process that has ended about N tasks.")
-        add("--max-memory", type=_size, metavar="SIZE", help="Replace a process that holds more (512M).")
-        add("-c", "--concurrency", type=_at_least_one, metavar="N", help="Tasks in hand at once in a process.  [20]")
-        add("--threads", type=_at_least_one, metavar="N", help="Threads at most.  [as many as tasks]")
-        add("-p", "--processes", type=_at_least_one, metavar="N", help="Worker processes.  [1]")
-        add("--children", type=_at_least_one, metavar="N", help='Child processes for executor="process".  [one a core]')
-        add("--grace", type=_seconds, metavar="S", help="How long running tasks may take to end.  [25s]")
+        add("--max-tasks", type=_COUNT, metavar="N", help="Replace a process that has ended about N tasks.")
+        add("--max-memory", type=_read(bytes_of), metavar="SIZE", help="Replace a process that holds more (512M).")
+        add("--worker-id", type=_read(worker_id_of), metavar="NAME", help="How its id begins.  [this machine's name]")
+        add("-c", "--concurrency", type=_COUNT, metavar="N", help="Tasks in hand at once in a process.  [20]")
+        add("--threads", type=_COUNT, metavar="N", help="Threads at most.  [as many as tasks]")
+        add("-p", "--processes", type=_COUNT, metavar="N", help="Worker processes.  [1]")
+        add("--children", type=_COUNT, metavar="N", help='Child processes for executor="process".  [one a core]')
+        add("--grace", type=_read(seconds_of), metavar="S", help="How long running tasks may take to end.  [25s]")
         add("--no-periodic", action="store_true", help="Enqueue no periodic tasks: other workers do.")
         add("--log-format", choices=["text", "json"], help="How log lines look.  [text]")
         add("--reload", action="store_true", default=None, help="Restart when the code changes.  [where DEBUG is on]")
@@ -56,7 +82,7 @@ class Command(BaseCommand):
         settings_module()
         with complaining():
             self._refuse_without_worker(backend)
-            check_tables(backend)
+            self._check_tables(backend, waits=not options["batch"])
             chosen = self._settings(backend, options)
             target = _target(backend.alias)
             reload = not options["batch"] and self._reload(options["reload"])
@@ -75,10 +101,20 @@ class Command(BaseCommand):
                     reload=reload,
                     max_tasks=options["max_tasks"],
                     max_memory=options["max_memory"],
+                    worker_id=options["worker_id"],
                     verbose=options["verbosity"] > 1,
                 )
             )
         end(code)
+
+    def _check_tables(self, backend: OutworkBackend, *, waits: bool) -> None:
+        """Raises CommandError; BrokerUnavailable if the database is away, unless the worker waits for it."""
+        try:
+            check_tables(backend)
+        except BrokerUnavailable as error:
+            if not waits:
+                raise
+            self.stderr.write(f"the worker waits for its database: {error}")
 
     def _refuse_without_worker(self, backend: OutworkBackend) -> None:
         """Raises CommandError, SettingsError."""
@@ -148,18 +184,3 @@ def _target(alias: str) -> str:
         return target_of(alias)
     except ValueError as error:
         raise CommandError(str(error), returncode=2) from error
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _seconds(text: str) -> float:
-    return seconds_of(text)
-
-
-def _size(text: str) -> int:
-    return bytes_of(text)
