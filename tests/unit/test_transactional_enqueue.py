@@ -317,3 +317,21 @@ def test_a_broker_elsewhere_cannot_join(url: str) -> None:
     with closing(sqlite3.connect(":memory:")) as lite, pytest.raises(Unsupported, match="Enqueue after the commit"):
         app.tasks["note"].using(connection=lite).enqueue("x")
     app.close()
+
+
+def test_a_process_that_begins_inside_a_transaction_can_enqueue(tmp_path: Path) -> None:
+    """On SQLite, its first look at the broker's file must not wait for the transaction of its own; also after a reboot,
+    when there is something to be written."""
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    first = make_app(url)
+    first.broker.queues()
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
+        connection.execute("UPDATE outwork_meta SET value = 'an earlier one' WHERE name = 'boot'")
+        connection.commit()
+        connection.execute("INSERT INTO outwork_meta VALUES ('mine', '1')")
+        app = make_app(url)
+        job = app.tasks["note"].using(connection=connection).enqueue("within")
+        connection.commit()
+    assert app.store.get([job.id])[0] is not None
+    app.close()

@@ -10,6 +10,14 @@ from typing import Final, NamedTuple
 from outwork.errors import SchemaError
 
 NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
+TABLES: Final = {
+    1: ("ready", "scheduled", "running", "ended", "job", "worker", "meta"),
+    2: ("outbox",),
+    3: ("bound", "cell"),
+}
+"""The tables that each step brings."""
+COLUMNS: Final = {3: ("ties", "progress")}
+"""The columns of `job` that it adds."""
 
 
 class Step(NamedTuple):
@@ -68,3 +76,12 @@ def todo(known: Sequence[Step], now: Standing, where: str, to: int | None = None
     if to is not None and not version <= to <= newest:
         raise SchemaError(f"{where} has schema version {version} and can go up to {newest}, not to {to}")
     return [step for step in known if version < step.number <= (newest if to is None else to)]
+
+
+def undo(number: int, prefix: str) -> list[str]:
+    """The statements that take back the step of this number, in any dialect; what it held is lost."""
+    dropped = [f"DROP TABLE IF EXISTS {prefix}{name}" for name in TABLES[number]]
+    if number == 1:
+        return dropped
+    columns = [f"ALTER TABLE {prefix}job DROP COLUMN {name}" for name in COLUMNS.get(number, ())]
+    return [*dropped, *columns, f"UPDATE {prefix}meta SET value = '{number - 1}' WHERE name = 'version'"]

@@ -213,7 +213,7 @@ class SQLiteFile(Database):
         try:
             if role is Role.ACCEPT:
                 connection.execute("PRAGMA synchronous = FULL")
-            self._bring_up_to_date(connection)
+            self._bring_up_to_date(connection, role)
         except BaseException:
             connection.close()
             raise
@@ -343,10 +343,12 @@ class SQLiteFile(Database):
         ).fetchone()
         return standing(dict(connection.execute(f"SELECT name, value FROM {self._prefix}meta")) if known else {})
 
-    def _bring_up_to_date(self, connection: FileConnection) -> None:
+    def _bring_up_to_date(self, connection: FileConnection, role: Role) -> None:
         if todo(self.steps(), self._standing(connection), self.path):
             self._migrate(connection, None)
         self._agree_on_outbox(connection)
+        if role is Role.READ:  # who only reads does not wait for a transaction of the caller's on the same file
+            return
         boot = connection.execute(f"SELECT value FROM {self._prefix}meta WHERE name = 'boot'").fetchone()
         if boot and boot[0] == boot_id():
             return

@@ -3,6 +3,7 @@ one table (`outwork_meta`), so either may come first."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from django.core import mail
@@ -11,15 +12,11 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import CreateModel
 from django.db.migrations.operations.base import Operation
 
+from outwork.brokers.sql.migrate import TABLES, undo
 from outwork.contrib.django.database import VENDORS, DatabaseBroker
 from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
 
 LABEL = "outwork"
-TABLES = ("ready", "scheduled", "running", "ended", "job", "worker", "outbox", "bound", "cell")
-NEW_IN = {2: ("outbox",), 3: ("bound", "cell")}
-"""The tables that a later file brought."""
-NEW_COLUMNS = {3: ("ties", "progress")}
-"""The columns of `job` that it brought."""
 
 
 def broker_on(alias: str) -> JoinedBroker | None:
@@ -61,12 +58,9 @@ class RunSchemaFiles(Operation):
         joined = broker_on(alias)
         if joined is None or not router.allow_migrate(alias, app_label):
             return
-        for name in (*TABLES, "meta") if self.to == 1 else NEW_IN[self.to]:
-            schema_editor.execute(f"DROP TABLE IF EXISTS {PREFIX}{name}", params=None)
-        if self.to > 1 and (schema_editor.collect_sql or joined.database.standing().version == self.to):
-            for name in NEW_COLUMNS.get(self.to, ()):
-                schema_editor.execute(f"ALTER TABLE {PREFIX}job DROP COLUMN {name}", params=None)
-            schema_editor.execute(f"UPDATE {PREFIX}meta SET value = '{self.to - 1}' WHERE name = 'version'")
+        if schema_editor.collect_sql or joined.database.standing().version == self.to:
+            for statement in undo(self.to, PREFIX):
+                schema_editor.execute(statement, params=None)
 
     def describe(self) -> str:
         return f"Bring the tables of Outwork to version {self.to}"
@@ -101,5 +95,6 @@ def after_migrate(*, using: str, plan: Any = None, **named: Any) -> None:
         joined.migrate()
     elif plan is None and hasattr(mail, "outbox") and joined.database.standing().version:
         with connections[using].cursor() as cursor:
-            for name in TABLES:
-                cursor.execute(f"DELETE FROM {PREFIX}{name}")
+            for name in chain.from_iterable(TABLES.values()):
+                if name != "meta":
+                    cursor.execute(f"DELETE FROM {PREFIX}{name}")
