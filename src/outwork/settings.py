@@ -35,7 +35,9 @@ PROJECT_FILE: Final = "pyproject.toml"
 CREDENTIAL: Final = "outwork_broker_url"
 """The name of the file in `$CREDENTIALS_DIRECTORY` (systemd's LoadCredential) that holds the broker's URL."""
 
-NOT_SETTINGS: Final = frozenset({"OUTWORK_CONFIG", "OUTWORK_APP", "OUTWORK_DEBUG", "OUTWORK_BROKER_URL_FILE"})
+NOT_SETTINGS: Final = frozenset(
+    {"OUTWORK_CONFIG", "OUTWORK_APP", "OUTWORK_DEBUG", "OUTWORK_BROKER_URL_FILE", "OUTWORK_CHANNELS_URL"}
+)
 FOREIGN: Final = re.compile(
     r"OUTWORK_(?:LOG(?:_.*)?|TEST_.*|X_.*"
     r"|(?:.*_)?SERVICE_HOST|(?:.*_)?SERVICE_PORT(?:_.*)?|(?:.*_)?PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"

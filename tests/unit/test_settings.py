@@ -165,6 +165,7 @@ def test_what_only_looks_like_another_programs_variable_is_refused(variable: str
     [
         "OUTWORK_APP",
         "OUTWORK_DEBUG",
+        "OUTWORK_CHANNELS_URL",
         "OUTWORK_LOG",
         "OUTWORK_LOG_LEVEL",
         "OUTWORK_TEST_REDIS_URL",
