@@ -162,6 +162,22 @@ def test_eight_processes_fire_a_slot_once(ledger: Ledger, workers: Workers, cloc
     fire_with_eight_processes(ledger, partial(workers.start, "--config", "shop.toml", "support.rounds"), clock)
 
 
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_job_outlasts_the_patience_of_the_server(
+    app: Outwork, ledger: Ledger, workers: Workers, server: RabbitServer
+) -> None:
+    """RabbitMQ takes its message back, with the whole channel; its lease is in the store, and goes on."""
+    with server.impatient():
+        running = workers.start("--config", "shop.toml", TARGET).ready()
+        result = chores.step.enqueue("long", 8)
+        until(lambda: ledger.count("S") == 1, "its start")
+        assert result.get(timeout=30) == "long"
+        chores.step.enqueue("next")
+        until(lambda: ledger.count("E") == 2, "the next one")
+        assert (ledger.count("S"), result.attempts) == (2, 1)
+        assert running.stop() == 0
+
+
 def test_jobs_are_accepted_while_rabbitmq_is_away(server: RabbitServer, pair: PairedBroker) -> None:
     assert pair.enqueue([new_job()]) == [None]
     [first] = claim(pair)

@@ -19,6 +19,7 @@ from outwork import Outwork
 from outwork.brokers.base import Claimed, Settlement, Share
 from outwork.brokers.rabbitmq import graves
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
+from outwork.brokers.rabbitmq.intake import Intake
 from outwork.cli import main
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable
 from outwork.ids import new_claim_id
@@ -140,6 +141,29 @@ def test_a_job_that_was_only_prefetched_is_not_blamed(
     assert settle(broker, [claimed]) == ["done"]
 
 
+def test_a_job_that_kills_its_worker_at_once_is_there_once(
+    broker_url: str, broker: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker has found out that the worker before died, runs it, and dies before it comes to tell the server."""
+    broker.enqueue([new_job()])
+    take(broker, 1)
+    broker._closed = True  # it dies: nothing is given back
+    broker._link.close()
+    monkeypatch.setattr(Intake, "_ack", lambda self, tags, at_once: self._due.update(tags))  # too busy to send them
+    with closing(RabbitMQBroker.from_url(broker_url)) as victim:
+        [claimed] = take(victim, 1)
+        assert claimed.crashes == 1
+        victim._closed = True
+        victim._link.close()
+    monkeypatch.undo()
+    with closing(RabbitMQBroker.from_url(broker_url)) as last:
+        [claimed] = take(last, 1)
+        assert claimed.crashes == 2
+        assert settle(last, [claimed]) == ["done"]
+        assert last.exchange(new_claim_id(), [], [Share("default", 9)], 9, 9, "worker-1").claimed == []
+        assert not last.wait(["default"], 0.5)
+
+
 def test_at_most_once_is_acknowledged_before_it_starts(app: Outwork, ledger: Ledger, workers: Workers) -> None:
     chores.once.enqueue("once", 60)
     running = workers.start(TARGET)
@@ -223,6 +247,14 @@ def test_a_confirm_that_is_lost_loses_no_job(server: RabbitServer, broker_url: s
 
             until(look, "all of them")
             assert found == {job.id for job in jobs}
+
+
+def test_without_confirms(broker_url: str, broker: RabbitMQBroker) -> None:
+    """An enqueue does not wait for the server's word, if the URL says so."""
+    jobs = [new_job() for _ in range(20)]
+    with closing(RabbitMQBroker.from_url(f"{broker_url}&confirm=false")) as fast:
+        assert fast.enqueue(jobs) == [None] * 20
+        assert {one.id for one in take(broker, 20)} == {job.id for job in jobs}
 
 
 def test_what_was_not_started_is_given_back_at_a_clean_end(broker_url: str, broker: RabbitMQBroker) -> None:
@@ -332,15 +364,9 @@ def test_a_server_that_is_not_there(server: RabbitServer) -> None:
 
 
 @pytest.fixture
-def impatient(server: RabbitServer) -> Iterator[Callable[[], Any]]:
-    """The server waits 3 s for an acknowledgement (channels that are opened from now on)."""
-    server.ctl("eval", "application:set_env(rabbit, consumer_timeout, 3000).")
-    server.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
-    server.ctl("eval", "application:set_env(rabbit, quorum_tick_interval, 200).")  # how fresh its counts are
-    yield lambda: None
-    server.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
-    server.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 60000).")
-    server.ctl("eval", "application:set_env(rabbit, quorum_tick_interval, 5000).")
+def impatient(server: RabbitServer) -> Iterator[None]:
+    with server.impatient():
+        yield
 
 
 @pytest.mark.usefixtures("impatient")
@@ -505,6 +531,22 @@ def test_dead_letters_that_no_worker_made(broker: RabbitMQBroker, admin: Admin, 
     assert "1 job to be run again" in run("jobs", "retry", "--all", "--yes")  # for the other one there is no queue
     assert take(broker, 1, "mail")[0].attempt == 1
     assert "1 job deleted" in run("jobs", "delete", "--state", "failed", "--yes")
+
+
+def test_what_the_server_gives_up_is_a_dead_letter(server: RabbitServer) -> None:
+    """By a limit of deliveries of the operator's: the reason is said, and nothing is lost."""
+    prefix = f"f{new_claim_id()[:12]}"
+    server.ctl("set_policy", prefix, f"^{prefix}[.]q", '{"delivery-limit": 0}', "--apply-to", "queues")
+    with closing(RabbitMQBroker.from_url(server.url(prefix=prefix))) as broker:
+        job = new_job(task="shop.pack")
+        broker.enqueue([job])
+        take(broker, 1)
+        lose_connections(server, broker)
+        [record] = until(broker.dead_letters, "its burial")
+        assert (record.id, record.task, record.queue) == (job.id, "shop.pack", "default")
+        assert record.errors[-1].message == f"RabbitMQ took it out of {prefix}.q.default: delivery_limit"
+        assert broker.revive([job.id]) == {job.id}
+        assert [one.id for one in take(broker, 1)] == [job.id]
 
 
 def test_a_look_has_an_end(

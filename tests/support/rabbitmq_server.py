@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGKILL
 from typing import Final
@@ -117,6 +117,22 @@ class RabbitServer:
         done = subprocess.run(command, env=self._environ(), capture_output=True, text=True, timeout=seconds)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Meanwhile it waits 3 s for an acknowledgement, on channels that are opened from now on."""
+        ticks = {
+            "channel_tick_interval": (500, 60_000),
+            "quorum_tick_interval": (200, 5000),
+        }  # how fresh its counts are
+        changed = {"consumer_timeout": (3000, 1_800_000), **ticks}
+        for name, (value, _) in changed.items():
+            self.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+        try:
+            yield
+        finally:
+            for name, (_, value) in changed.items():
+                self.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
 
     def stop(self) -> None:
         """As its operator would."""

@@ -45,7 +45,7 @@ from outwork.brokers.rabbitmq.options import Options
 from outwork.brokers.rabbitmq.pool import Pool
 from outwork.brokers.rabbitmq.post import Letter, Post
 from outwork.brokers.rabbitmq.renewal import Renewal
-from outwork.brokers.rabbitmq.talk import explained
+from outwork.brokers.rabbitmq.talk import REPLY_TIMEOUT, explained
 from outwork.brokers.rabbitmq.topology import LONGEST, PRIORITIES, Topology, level_of
 from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError, Unsupported
 from outwork.job import Again, Answer, Cancelled, Dead, Done, Hold, Job, Outcome, Record, Release, Terms
@@ -288,7 +288,7 @@ class RabbitMQBroker(Broker):
             self._hand.taken(claim_id, taken)
         if gone:
             intake.ack(gone)
-        return self._started_once(intake, taken, claim_id)
+        return self._ready_to_start(intake, taken, claim_id)
 
     def _serve(self, intake: Intake, wanted: list[tuple[Line, int]]) -> None:
         try:
@@ -298,20 +298,23 @@ class RabbitMQBroker(Broker):
         except Exception as error:
             raise explained(error, self._options, "consuming") from error
 
-    def _started_once(self, intake: Intake, taken: list[Held], claim_id: str) -> list[Claimed]:
-        """What was claimed. What must never start twice is acknowledged before, and the server has read that."""
+    def _ready_to_start(self, intake: Intake, taken: list[Held], claim_id: str) -> list[Claimed]:
+        """What was claimed. What must never start twice is acknowledged before, and of what crashed no former message
+        is in hand; and the server has read that."""
         once = [held for held in taken if held.delivery.message.once]
-        if once:
-            intake.ack([held.delivery for held in once])
-            try:
+        intake.ack([held.delivery for held in once])
+        try:
+            if any(held.delivery.line.tier for held in taken):
+                self._diversion.let_go(intake, REPLY_TIMEOUT)
+            if once:
                 intake.flush()
-            except Exception as error:
-                with self._changed:
-                    for held in once:
-                        self._hand.drop(held)
-                raise explained(error, self._options, "acknowledging") from error
-            for held in once:
-                held.acked = True
+        except Exception as error:
+            with self._changed:
+                for held in once:
+                    self._hand.drop(held)
+            raise explained(error, self._options, "acknowledging") from error
+        for held in once:
+            held.acked = True
         return [held.delivery.message.claimed(claim_id) for held in taken]
 
     def _expire(self, delivery: Delivery, now: float) -> None:

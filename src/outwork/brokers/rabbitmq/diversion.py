@@ -30,6 +30,8 @@ class Diversion:
         self._now = now
         self._changed = Condition()
         self._on_the_way = 0
+        self._unread = False
+        """Whether the server may not have read yet that something here is done with."""
         self._stuck: list[tuple[Intake, Delivery, Letter]] = []
 
     def crashed(self, intake: Intake, deliveries: list[Delivery]) -> None:
@@ -60,6 +62,15 @@ class Diversion:
             while self._on_the_way and (left := deadline - monotonic()) > 0:
                 self._changed.wait(left)
 
+    def let_go(self, intake: Intake, timeout: float) -> None:
+        """See to it that nothing is in hand here any more of what went elsewhere. A job may kill this process: if its
+        former message were still unacknowledged then, there would be two of it. Raises what ended the intake."""
+        self.finish(timeout)
+        with self._changed:
+            unread, self._unread = self._unread, False
+        if unread:
+            intake.flush()
+
     def _pass_on(self, intake: Intake, deliveries: Sequence[Delivery], letters: Sequence[Letter]) -> None:
         publisher = self._link.open_publisher
         if publisher is None:
@@ -80,6 +91,7 @@ class Diversion:
         with self._changed:
             self._stuck += [(intake, deliveries[index], letters[index]) for index in errors]
             self._on_the_way -= 1
+            self._unread = True
             self._changed.notify_all()
 
 
