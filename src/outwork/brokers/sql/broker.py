@@ -266,7 +266,9 @@ class SQLBroker(SQLSteering, Broker):
                 more=max(len(lost), len(late), promoted, let_go) >= BATCH or pruned >= PRUNE_BATCH,
             )
 
-        return self._write(Role.KEEP, work)
+        tended = self._write(Role.KEEP, work)
+        self._database.look_around()
+        return tended
 
     def leave(self, worker: str) -> None:
         self._write(Role.KEEP, lambda tx: tx.forget_workers([worker]))

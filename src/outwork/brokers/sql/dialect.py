@@ -421,6 +421,10 @@ class Database(ABC):
     def relieve(self) -> None:
         """Do what can be done to gain room when the database is full."""
 
+    def look_around(self) -> None:
+        """Warn of what harms the queue from outside; called by each keeper's round."""
+        return
+
     @abstractmethod
     def steps(self) -> list[Step]: ...
 

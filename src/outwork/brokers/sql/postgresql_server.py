@@ -21,6 +21,7 @@ from outwork.brokers.sql.postgresql_bell import ENDED, READY, PostgreSQLBell, Ri
 from outwork.brokers.sql.postgresql_session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
 from outwork.brokers.sql.postgresql_statements import FIELDS, SQL, foreign
 from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers, texts
+from outwork.brokers.sql.postgresql_watch import Lookout
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
 from outwork.brokers.sql.server_moves import ServerTransaction, claimed
 from outwork.brokers.sql.server_statements import statements
@@ -78,6 +79,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         self._terms = terms
         self._sql = statements(SQL, prefix)
         self._marks: dict[str, Mark] = {}
+        self.lookout = Lookout(url)
 
     # ---- sessions ---------------------------------------------------------------------------------------------------
 
@@ -329,6 +331,10 @@ class PostgreSQLServer(ServerDatabase[Session]):
         if not self._listen:
             return PollingBell()
         return PostgreSQLBell(self, role, lambda: self._ring_of(READY if role is Role.LISTEN else ENDED))
+
+    def look_around(self) -> None:
+        if self.lookout.due:
+            self.patiently(Role.KEEP, self.lookout.look)
 
     # ---- the schema -------------------------------------------------------------------------------------------------
 
