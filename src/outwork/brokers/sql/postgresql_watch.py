@@ -50,7 +50,7 @@ class Lookout:
         if what and what != self._said:
             logger.warning(
                 "%s: %s has kept its snapshot for %.0f minutes: until it ends nothing can be vacuumed, and the queue "
-                "gets slower. Look at it in pg_stat_activity or pg_prepared_xacts; end a session with pg_terminate_backend",
+                "gets slower. See pg_stat_activity or pg_prepared_xacts; pg_terminate_backend ends a session",
                 self._url,
                 what,
                 age / 60,
