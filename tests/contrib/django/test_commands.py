@@ -9,6 +9,10 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.test import modify_settings
+from kiosk import tasks
+
+from outwork.contrib.django.checks import check_backends, check_databases
+from outwork.errors import BrokerRefused, SettingsError
 
 Choose = Callable[..., Any]
 PREFIX = "outwork.contrib.django."
@@ -37,6 +41,54 @@ def test_system_checks(choose: Choose, backend: str, options: dict[str, Any], co
     messages = found()
     assert list(messages) == [code]
     assert why in messages[code]
+
+
+@pytest.mark.parametrize(("name", "value"), [("OPTIONS", "dummy:"), ("QUEUES", "default")])
+def test_settings_of_a_wrong_kind(choose: Choose, name: str, value: Any) -> None:
+    choose("DummyBackend", others={"second": {"BACKEND": PREFIX + "DummyBackend", name: value}})
+    [said] = found().values()
+    assert said.startswith(f"OW130 TASKS['second']: {name} is '{value}'. Write a ")
+    with pytest.raises(SettingsError, match=f"{name} is"):
+        tasks.add.using(backend="second").enqueue(1)
+    with pytest.raises(CommandError, match=f"{name} is") as caught:
+        call_command("outwork_prune", backend="second", skip_checks=False)
+    assert caught.value.returncode == 2
+
+
+def test_a_backend_that_cannot_be_found(choose: Choose) -> None:
+    """Django's check stops there; our own one does not, where Django has none."""
+    choose("DatabaseBackend", others={"misspelt": {"BACKEND": PREFIX + "DatabaseBakend"}})
+    with pytest.raises(CommandError, match="DatabaseBakend") as caught:
+        call_command("outwork_worker", skip_checks=False)
+    assert caught.value.returncode == 2
+    messages = [message for message in check_backends() if message.id == "outwork.E006"]
+    assert [message.msg.partition(":")[0] for message in messages] == ["TASKS['misspelt']"]
+    assert list(check_databases()) == []
+
+
+def test_the_application_is_not_installed(choose: Choose) -> None:
+    choose("DatabaseBackend")
+    with modify_settings(INSTALLED_APPS={"remove": ["outwork.contrib.django"]}):
+        with pytest.raises(BrokerRefused, match=r"Add 'outwork\.contrib\.django' to INSTALLED_APPS"):
+            tasks.add.enqueue(1)
+        with pytest.raises(BrokerRefused, match="INSTALLED_APPS"):
+            tasks.add.get_result("x")
+
+
+def test_an_alias_of_no_database(choose: Choose) -> None:
+    choose("DatabaseBackend", database="nowhere")
+    with pytest.raises(SettingsError, match=r"names 'nowhere', which is not in DATABASES\. It has: default, other"):
+        tasks.add.enqueue(1)
+    for command in ("outwork_worker", "outwork_prune"):
+        with pytest.raises(CommandError, match="nowhere") as caught:
+            call_command(command)
+        assert caught.value.returncode == 2
+
+
+def test_nothing_to_prune(choose: Choose) -> None:
+    choose("ThreadPoolBackend")
+    with pytest.raises(CommandError, match="there is nothing to prune"):
+        call_command("outwork_prune")
 
 
 def test_checks_of_the_surroundings(choose: Choose) -> None:

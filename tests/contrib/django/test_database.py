@@ -29,7 +29,7 @@ from outwork.contrib.django.testing import (
     run_jobs,
 )
 from outwork.errors import SchemaError
-from outwork.job import State
+from outwork.job import MISSES_ALLOWED, State
 
 Choose = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("database")
@@ -230,6 +230,13 @@ def test_a_task_that_is_gone() -> None:
     assert run_jobs() == 1  # given back
     found.refresh()
     assert found.status == TaskResultStatus.READY
+    for _ in range(MISSES_ALLOWED - 1):  # an hour of that
+        joined.hasten([result.id])
+        assert run_jobs() == 1
+    found.refresh()
+    assert found.status == TaskResultStatus.FAILED
+    assert found.errors[-1].exception_class_path == "outwork.errors.UnknownTask"
+    assert "no worker knew the task 'kiosk.tasks.gone' for an hour" in found.errors[-1].traceback
 
 
 def test_results_of_another_backend(choose: Choose) -> None:

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 DAYS_KEPT: Final = 14 * 86_400.0
 """How many seconds a finished job is kept, the successful ones too: what the neighbours' prune commands have."""
 
+SHAPES: Final = (
+    ("OPTIONS", (Mapping,), "a dict"),
+    ("QUEUES", (list, tuple, set, frozenset), "a list of names, as in ['default', 'mail']"),
+)
+"""What Django takes as it comes."""
 OPTIONS: Final = frozenset(
     {
         "broker_url",
@@ -89,6 +94,13 @@ class OutworkBackend(BaseTaskBackend):
     broker: ClassVar[str] = ""
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        self._wrong = [
+            f"TASKS[{alias!r}]: {name} is {params[name]!r}. Write {example}"
+            for name, kinds, example in SHAPES
+            if name in params and not isinstance(params[name], kinds)
+        ]
+        if self._wrong:  # said by the system checks, and by whoever uses the backend
+            params = {**params, "OPTIONS": {}, "QUEUES": []}
         super().__init__(alias, params)
         self._params = {**params, "OPTIONS": dict(self.options), "QUEUES": sorted(self.queues)}
 
@@ -111,6 +123,8 @@ class OutworkBackend(BaseTaskBackend):
 
     def settings_of_app(self) -> dict[str, object]:
         """The settings of the application, by their dotted keys. Raises SettingsError."""
+        if self._wrong:
+            raise SettingsError(self._wrong[0])
         options: dict[str, Any] = self.options
         return {
             "broker_url": options.get("broker_url", self.broker_url) or "immediate:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from django.apps import apps
 from django.core import checks, mail
 from django.db import connections
 
-from outwork.contrib.django.compat import NATIVE, task_backends
+from outwork.contrib.django.compat import NATIVE, InvalidTaskBackend, task_backends
 from outwork.errors import OutworkError
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def check_backend(backend: OutworkBackend) -> Iterator[Any]:
     try:
         backend.probe().close()
     except OutworkError as error:
-        yield checks.Error(f"{where}: {error}", id="outwork.E002")
+        said = str(error)
+        yield checks.Error(said if where in said else f"{where}: {said}", id="outwork.E002")
         return
     if isinstance(backend, DatabaseBackend):
         yield from _check_database_backend(backend, where)
@@ -74,7 +76,19 @@ def _check_database_backend(backend: Any, where: str) -> Iterator[Any]:
 
 def check_backends(app_configs: Sequence[Any] | None = None, **named: Any) -> Iterable[Any]:
     for alias in task_backends:
-        yield from task_backends[alias].check()
+        try:
+            backend = task_backends[alias]
+        except InvalidTaskBackend as error:
+            yield checks.Error(f"TASKS[{alias!r}]: {error}", id="outwork.E006")
+        else:
+            yield from backend.check()
+
+
+def _backends() -> Iterator[Any]:
+    """Those that can be made; of the others another check says why not."""
+    for alias in task_backends:
+        with suppress(InvalidTaskBackend):
+            yield task_backends[alias]
 
 
 def check_surroundings(app_configs: Sequence[Any] | None = None, **named: Any) -> Iterable[Any]:
@@ -91,7 +105,7 @@ def check_databases(databases: Sequence[str] | None = None, **named: Any) -> Ite
     """What a look into the databases shows (`manage.py check --database default`)."""
     from outwork.contrib.django.backends import DatabaseBackend
 
-    backends = [task_backends[alias] for alias in task_backends]
+    backends = list(_backends())
     yield from _check_outboxes(backends, {*(databases or ())})
     used = {backend.database for backend in backends if isinstance(backend, DatabaseBackend)}
     for alias in sorted(used & {*(databases or ())}):

@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Final, Protocol, Self
 
+from django.apps import apps
 from django.db import connections, router
 
 from outwork.brokers.base import (
@@ -37,7 +38,7 @@ from outwork.brokers.base import (
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.url import BrokerURL
 from outwork.contrib.django.database.joined import JoinedBroker
-from outwork.errors import BrokerRefused
+from outwork.errors import BrokerRefused, SettingsError
 from outwork.job import Job, State, Terms
 
 VENDORS: Final[dict[str, str]] = {
@@ -56,7 +57,15 @@ class Dialect(Protocol):
 
 
 def database_of(named: str | None) -> str:
-    """The alias of the database with the jobs: the one that is named, or the one that Django's routers choose."""
+    """The alias of the database with the jobs: the one that is named, or the one that Django's routers choose.
+
+    Raises BrokerRefused where the application with the tables is not installed.
+    """
+    if not apps.is_installed("outwork.contrib.django"):
+        raise BrokerRefused(
+            "DatabaseBackend needs its tables. Add 'outwork.contrib.django' to INSTALLED_APPS and run:  manage.py "
+            "migrate"
+        )
     if named:
         return named
     from outwork.contrib.django.models import Job as JobModel
@@ -65,7 +74,11 @@ def database_of(named: str | None) -> str:
 
 
 def dialect_of(alias: str) -> Dialect:
-    """Raises BrokerRefused for a database that has no broker."""
+    """Raises SettingsError for an unknown alias, BrokerRefused for a database that has no broker."""
+    if alias not in connections:
+        raise SettingsError(
+            f"OPTIONS['database'] names {alias!r}, which is not in DATABASES. It has: {', '.join(connections)}"
+        )
     vendor = connections[alias].vendor
     if vendor not in VENDORS:
         raise BrokerRefused(

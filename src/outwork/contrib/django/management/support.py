@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError, SystemCheckError
 
 from outwork.contrib.django.compat import InvalidTaskBackend, task_backends
 from outwork.errors import BrokerUnavailable, OutworkError, SettingsError
@@ -31,6 +31,19 @@ def complaining() -> Iterator[None]:
         raise CommandError(str(error), returncode=1) from error
 
 
+class CheckedCommand(BaseCommand):
+    """One that ends with 2 where the system checks refuse the settings, as it does where it refuses them itself."""
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute(*args, **options)
+        except SystemCheckError as error:
+            error.returncode = 2
+            raise
+        except InvalidTaskBackend as error:
+            raise CommandError(str(error), returncode=2) from error
+
+
 def add_backend_option(parser: ArgumentParser) -> None:
     parser.add_argument("--backend", default="default", metavar="ALIAS", help="The alias in TASKS.  [default]")
 
@@ -40,7 +53,7 @@ def backend_named(alias: str) -> OutworkBackend:
     from outwork.contrib.django.application import backend_of
 
     if alias not in task_backends.settings:
-        known = ", ".join(sorted(task_backends.settings))
+        known = ", ".join(sorted(task_backends.settings)) or "none"
         raise CommandError(f"TASKS has no backend {alias!r}. It has: {known}", returncode=2)
     try:
         return backend_of(alias)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from outwork.brokers.base import Filter
 from outwork.contrib.django.management.support import (
+    CheckedCommand,
     add_backend_option,
     backend_named,
     check_tables,
@@ -20,7 +21,7 @@ DAY = 86_400.0
 DAYS = 14.0
 
 
-class Command(BaseCommand):
+class Command(CheckedCommand):
     help = "Forget jobs that ended long ago. The worker does so by itself; this is for now."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,8 +41,8 @@ class Command(BaseCommand):
         with complaining():
             check_tables(backend)
             store = backend.store
-            if store is None:
-                raise CommandError(f"TASKS[{backend.alias!r}] keeps no finished jobs: there is nothing to prune")
+            if store is None or not backend.capabilities.shared:
+                raise CommandError(f"TASKS[{backend.alias!r}] shares no finished jobs: there is nothing to prune")
             queues: list[str | None] = [*names(options["queue_name"])]
             for queue in queues or [None]:
                 which = Filter(queue=queue)

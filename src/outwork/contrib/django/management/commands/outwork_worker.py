@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections
 
 from outwork.contrib.django.load import hand_down, loaded, target_of
 from outwork.contrib.django.management.support import (
+    CheckedCommand,
     add_backend_option,
     backend_named,
     check_tables,
@@ -51,7 +52,7 @@ def _at_least_one(text: str) -> int:
 _COUNT: Final = _read(_at_least_one)
 
 
-class Command(BaseCommand):
+class Command(CheckedCommand):
     help = "Run the tasks of a backend until SIGTERM or Ctrl-C."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
