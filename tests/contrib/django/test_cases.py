@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 from django.test import TestCase, TransactionTestCase, override_settings
 from kiosk import tasks
@@ -9,6 +11,7 @@ from kiosk.models import Order
 
 from outwork.contrib.django.testing import TaskAssertions
 
+PREFIX = "outwork.contrib.django."
 pytestmark = pytest.mark.usefixtures("tables")
 
 
@@ -24,14 +27,33 @@ class InATestCase(TaskAssertions, TestCase):
         assert Order.objects.count() == 0
 
     def test_callbacks(self) -> None:
-        path = "outwork.contrib.django.OutworkBackend"
-        with override_settings(
-            TASKS={"default": {"BACKEND": path, "QUEUES": [], "OPTIONS": {"broker_url": "thread:"}}}
-        ):
-            with self.captureOnCommitCallbacks() as callbacks:
-                tasks.noop.enqueue()
-            assert len(callbacks) == 1
-            self.assertNotEnqueued(tasks.noop)
+        """With a broker elsewhere the job is sent where the test lets the transaction's callbacks run."""
+        with tempfile.TemporaryDirectory() as folder:
+            tasks_elsewhere = {
+                "BACKEND": PREFIX + "OutworkBackend",
+                "OPTIONS": {"broker_url": f"sqlite:///{folder}/j.db"},
+            }
+            with override_settings(TASKS={"default": {"QUEUES": [], **tasks_elsewhere}}):
+                with self.captureOnCommitCallbacks() as callbacks:
+                    tasks.noop.enqueue()
+                assert len(callbacks) == 1
+                self.assertNotEnqueued(tasks.noop)
+                with self.captureOnCommitCallbacks(execute=True):
+                    result = tasks.add.enqueue(1)
+                self.assertEnqueued(tasks.add, 1)
+                assert self.runJobs() == 1
+                result.refresh()
+                assert result.return_value == 2
+
+    def test_other_backends(self) -> None:
+        with override_settings(TASKS={"default": {"BACKEND": PREFIX + "DummyBackend", "QUEUES": []}}):
+            tasks.save.enqueue("one")
+            self.assertEnqueued(tasks.save, "one")
+            self.assertNotEnqueued(tasks.save, "two")
+        with override_settings(TASKS={"default": {"BACKEND": PREFIX + "ImmediateBackend", "QUEUES": []}}):
+            tasks.save.enqueue("two")
+        self.assertNotEnqueued(tasks.save)
+        assert [order.name for order in Order.objects.all()] == ["two"]
 
 
 class InATransactionTestCase(TaskAssertions, TransactionTestCase):
