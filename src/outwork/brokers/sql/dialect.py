@@ -388,9 +388,9 @@ class Database(ABC):
         """Add new free jobs with their envelopes, each in its place; one whose id is known is left as it is. Durable
         when it returns; wakes a waiting worker."""
 
-    @abstractmethod
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         """The same as statements, in their order, for a connection that is not ours."""
+        raise Unsupported("this broker takes no connection= but its own. Nothing was enqueued")
 
     def probes(self) -> tuple[Statement, Statement]:
         """For such a connection, too: one that yields something if our tables are there and fails in no case, and one

@@ -20,7 +20,7 @@ from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement
 from outwork.brokers.sql.migrate import Step, standing, todo
 from outwork.brokers.sql.mysql_session import MySQLTransaction, Session, moment
-from outwork.brokers.sql.mysql_statements import SQL, among, insertion
+from outwork.brokers.sql.mysql_statements import SQL, among, insertion, lock_of
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
 from outwork.brokers.sql.server_moves import ServerTransaction
 from outwork.brokers.sql.server_statements import statements
@@ -146,9 +146,7 @@ class MySQLServer(ServerDatabase[Session]):
     # ---- bells ------------------------------------------------------------------------------------------------------
 
     def _lock(self) -> str:
-        """The lock of the one who sleeps in front. A lock knows whose it is, leaves nothing behind when its session
-        ends, and writes nothing."""
-        return f"outwork {self.identity()[:16]} ready"
+        return lock_of(self.identity())
 
     def _announce(self, session: Session, tx: ServerTransaction) -> None:
         if tx.ready or tx.scheduled:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any, ClassVar, Final, NamedTuple
 
 import psycopg
@@ -13,13 +12,12 @@ from psycopg.types.numeric import Int4
 
 from outwork.brokers.base import Settlement, Share
 from outwork.brokers.sql import postgresql_session as session_module
-from outwork.brokers.sql.books import by_place, written
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement, Swap
 from outwork.brokers.sql.migrate import Step, standing, todo
 from outwork.brokers.sql.postgresql_bell import ENDED, READY, PostgreSQLBell, Ring, ring_of
 from outwork.brokers.sql.postgresql_session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
-from outwork.brokers.sql.postgresql_statements import FIELDS, SQL, foreign
+from outwork.brokers.sql.postgresql_statements import SQL, insertion
 from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers, texts
 from outwork.brokers.sql.postgresql_watch import Lookout
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
@@ -31,7 +29,6 @@ from outwork.job import TOMBSTONE_SECONDS, Done, Job, Terms
 AT_ONCE: Final = 1000
 """Jobs, settlements and claims in one statement."""
 AT_ONCE_BYTES: Final = 32 * 1024 * 1024
-FOREIGN_AT_ONCE: Final = 100
 SLOW: Final = 0.01
 """Seconds. An exchange that takes longer has walked over many dead rows, most likely."""
 DEEP: Final = 100
@@ -177,20 +174,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
         }
 
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
-        channel = self._ring_of(READY).channel
-        found: list[Statement] = []
-        queues = sorted({job.queue for job, _ in jobs})
-        for gated, some in by_place(jobs, FOREIGN_AT_ONCE):
-            values = chain.from_iterable(
-                [body if name == "body" else getattr(job, name) for name, _ in FIELDS]
-                + ([written(job.ties)] if gated else [])
-                for job, body in some
-            )
-            said = "~" + queues[0] if len(queues) == 1 else "~"
-            sql = foreign(len(some), channel, gated=gated, marked=self.pace is not None).replace("{p}", self._qualified)
-            marks = [] if self.pace is None else [self.pace.grace, self.pace.horizon]
-            found.append(Statement(sql, [self.offset(), *values, *marks, said]))
-        return found
+        return insertion(jobs, self._ring_of(READY).channel, self._qualified, self.offset(), self.pace)
 
     def probes(self) -> tuple[Statement, Statement]:
         meta = f"{self._qualified}meta"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
+from outwork.brokers.base import Pace
+from outwork.brokers.sql.books import by_place, written
+from outwork.brokers.sql.dialect import Statement
 from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
+from outwork.job import Job
 
+FOREIGN_AT_ONCE: Final = 100
+"""Jobs in one statement of a connection that is not ours."""
 NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 _CLOCK: Final = """
@@ -117,6 +125,25 @@ def foreign(rows: int, channel: str, *, gated: bool, marked: bool) -> str:
         f"{_MARKED.replace('{grace}', '%s').replace('{horizon}', '%s') if marked else ''}\n"
         f"    SELECT pg_notify('{channel}', CAST(%s AS text))"
     )
+
+
+def insertion(
+    jobs: Sequence[tuple[Job, bytes]], channel: str, prefix: str, offset: float, pace: Pace | None
+) -> list[Statement]:
+    """An enqueue of any jobs by such a connection; those who listen on `channel` hear of it."""
+    found: list[Statement] = []
+    queues = sorted({job.queue for job, _ in jobs})
+    said = "~" + queues[0] if len(queues) == 1 else "~"
+    marks = [] if pace is None else [pace.grace, pace.horizon]
+    for gated, some in by_place(jobs, FOREIGN_AT_ONCE):
+        values = chain.from_iterable(
+            [body if name == "body" else getattr(job, name) for name, _ in FIELDS]
+            + ([written(job.ties)] if gated else [])
+            for job, body in some
+        )
+        sql = foreign(len(some), channel, gated=gated, marked=pace is not None).replace("{p}", prefix)
+        found.append(Statement(sql, [offset, *values, *marks, said]))
+    return found
 
 
 def _guard(lax: str) -> str:

@@ -36,10 +36,11 @@ class SQLiteBroker(SQLStore):
         table_prefix: str = PREFIX,
         embedded: bool = False,
         url: str | None = None,
+        guest: bool = False,
     ) -> None:
         self.path = os.path.abspath(path)
         self.runs_in = "embedded" if embedded else "elsewhere"
-        database = SQLiteFile(self.path, table_prefix, busy_timeout, self._moment)
+        database = SQLiteFile(self.path, table_prefix, busy_timeout, self._moment, guest=guest)
         super().__init__(database, url or f"sqlite:///{self.path}", terms or Terms())
 
     @classmethod

@@ -111,12 +111,18 @@ class FileConnection(sqlite3.Connection):
 
 
 class SQLiteFile(Database):
-    """The connections to one file. Its tables are made, and brought up to date, when it is first opened."""
+    """The connections to one file. Its tables are made, and brought up to date, when it is first opened.
+
+    `guest`: the file is an application's, so it is not made here, and its journal mode stays as it is.
+    """
 
     dialect: ClassVar[str] = "sqlite"
 
-    def __init__(self, path: str, prefix: str, busy_timeout: float, clock: Callable[[], Moment]) -> None:
+    def __init__(
+        self, path: str, prefix: str, busy_timeout: float, clock: Callable[[], Moment], *, guest: bool = False
+    ) -> None:
         self.path = path
+        self._guest = guest
         self._prefix = prefix
         self._busy_timeout = busy_timeout
         self._clock = clock
@@ -196,7 +202,8 @@ class SQLiteFile(Database):
         return self._patiently(role, ask)
 
     def bell(self, role: Role) -> Bell:
-        return SQLiteBell(self.path + "-wal", lambda: self.data_version(role))
+        wal = not self._guest or self._patiently(role, _is_wal)
+        return SQLiteBell(self.path + ("-wal" if wal else "-journal"), lambda: self.data_version(role))
 
     def relieve(self) -> None:
         def checkpoint(connection: FileConnection) -> None:
@@ -222,6 +229,7 @@ class SQLiteFile(Database):
         return connection
 
     def _connect(self, mode: str = "rwc") -> FileConnection:
+        mode = "rw" if self._guest else mode
         connection = sqlite3.connect(
             f"{Path(self.path).as_uri()}?mode={mode}",
             uri=True,
@@ -234,9 +242,10 @@ class SQLiteFile(Database):
         try:
             connection.execute("PRAGMA cache_size = -8000")  # KiB, at most; the index pages of a million jobs
             connection.execute("PRAGMA secure_delete = OFF")  # some systems build SQLite with it on
-            connection.execute("PRAGMA synchronous = NORMAL")
             if mode == "rwc":
                 connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            safe = not self._guest or _is_wal(connection)
+            connection.execute(f"PRAGMA synchronous = {'NORMAL' if safe else 'FULL'}")
         except BaseException:
             connection.close()
             raise
@@ -458,3 +467,8 @@ def missing_directory(path: str, spelled: str | None = None) -> str:
     if spelled and os.path.isdir(os.path.dirname("/" + spelled)):
         return f"{said}. An absolute path has four slashes: sqlite:////{spelled}"
     return f"{said}. Create it: mkdir -p {os.path.dirname(path)}"
+
+
+def _is_wal(connection: sqlite3.Connection) -> bool:
+    """Whether the file is in WAL mode, in which one is safe from corruption without waiting for the disk each time."""
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"

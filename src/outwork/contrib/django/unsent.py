@@ -56,7 +56,7 @@ class Clock(Func):
         return "EXTRACT(EPOCH FROM clock_timestamp())::float8", []
 
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:
-        return "UNIX_TIMESTAMP(SYSDATE(6))", []
+        return "(UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6)", []
 
 
 class Outbox:

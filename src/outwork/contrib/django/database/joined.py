@@ -12,17 +12,17 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
+from outwork.brokers.sql.dialect import Bell, Database, Transaction
 from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
 from outwork.brokers.sql.server_moves import Overtaken
-from outwork.errors import BrokerUnavailable, SchemaError
-from outwork.job import Job, Moment, Terms
+from outwork.errors import BrokerUnavailable, SchemaError, SettingsError
+from outwork.job import Moment, Terms
 
 T = TypeVar("T")
 
@@ -130,12 +130,6 @@ class JoinedDatabase(Database):
             f"nobody can wait for jobs on Django's own connection to {self.alias!r} (is it a database in memory?)"
         )
 
-    def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
-        raise NotImplementedError("this connection is Django's already")
-
-    def probes(self) -> tuple[Statement, Statement]:
-        raise NotImplementedError("this connection is Django's already")
-
     def reserve(self, size: int) -> None:
         """The database is the application's: it looks after its disk."""
 
@@ -189,8 +183,8 @@ class JoinedBroker(SQLBroker):
         self.database = database
 
     @classmethod
-    def from_url(cls, url: str, terms: Terms | None = None) -> Any:
-        raise NotImplementedError("it is made by DatabaseBroker")
+    def from_url(cls, url: str, terms: Terms | None = None) -> NoReturn:
+        raise SettingsError(f"{url}: Django's own connection has no URL. Use DatabaseBackend, or django:ALIAS")
 
     def now(self) -> float:
         return self.database.moment().wall

@@ -21,7 +21,7 @@ from outwork.job import Job, Terms
 try:
     from outwork.brokers.sql.mysql import FILES, MySQLBroker
     from outwork.brokers.sql.mysql_session import Answer, MySQLTransaction
-    from outwork.brokers.sql.mysql_statements import NOW, SQL, insertion
+    from outwork.brokers.sql.mysql_statements import NOW, SQL, insertion, lock_of
 except ImportError as error:
     raise MissingDriver(f"the worker needs PyMySQL ({error}):  pip install 'outwork[mysql]'") from error
 
@@ -40,14 +40,6 @@ class DjangoMySQLSession(DjangoSession):
             return Answer(int(cursor.rowcount), rows)
 
 
-class _Words(MySQLBroker):
-    """Never connected: it only says under which name a worker sleeps."""
-
-    def lock(self, identity: str) -> str:
-        self._server._identity = identity
-        return self._server._lock()
-
-
 class JoinedMySQL(JoinedServer):
     """Through Django's connection; after the commit a sleeping worker is woken."""
 
@@ -59,7 +51,6 @@ class JoinedMySQL(JoinedServer):
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._sql = statements(SQL, PREFIX)
-        self._words = _Words({}, table_prefix=PREFIX)
 
     def _transaction(self) -> Transaction:
         session: Any = DjangoMySQLSession(self.connection)
@@ -78,7 +69,7 @@ class JoinedMySQL(JoinedServer):
     def _wake(self) -> None:
         """End the sleep of a worker; if that fails it looks by itself within a second."""
         with suppress(OperationalError):
-            [(sleeper,)] = self.session.rows("SELECT IS_USED_LOCK(%s)", [self._words.lock(self.identity())])
+            [(sleeper,)] = self.session.rows("SELECT IS_USED_LOCK(%s)", [lock_of(self.identity())])
             if sleeper is not None:
                 self.session.run(f"KILL QUERY {int(sleeper)}")
 

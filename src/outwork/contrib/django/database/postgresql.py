@@ -20,7 +20,7 @@ try:
     from outwork.brokers.sql.postgresql import PostgreSQLBroker
     from outwork.brokers.sql.postgresql_bell import ENDED, READY, ring_of
     from outwork.brokers.sql.postgresql_session import PostgreSQLTransaction
-    from outwork.brokers.sql.postgresql_statements import NOW, SQL
+    from outwork.brokers.sql.postgresql_statements import NOW, SQL, insertion
 except ImportError as error:
     raise MissingDriver(f"the worker needs psycopg 3 ({error}):  pip install 'outwork[postgres]'") from error
 
@@ -39,14 +39,6 @@ DJANGOS = frozenset(
     }
 )
 """Options of Django's and of the driver's; the others are libpq's."""
-
-
-class _Words(PostgreSQLBroker):
-    """Never connected: it only says how jobs are inserted."""
-
-    def insertion(self, identity: str, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
-        self._server._identity = identity
-        return self._server.insertion(jobs)
 
 
 class DjangoTransaction(PostgreSQLTransaction):
@@ -70,14 +62,13 @@ class JoinedPostgreSQL(JoinedServer):
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._sql = statements(SQL, PREFIX)
-        self._words = _Words({}, table_prefix=PREFIX)
 
     def _transaction(self) -> Transaction:
         session: Any = self.session
         return DjangoTransaction(session, self._sql, self.moment())
 
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
-        return self._words.insertion(self.identity(), jobs)
+        return insertion(jobs, ring_of(self.identity(), READY).channel, PREFIX, 0.0, None)
 
     def announce(self, tx: ServerTransaction) -> None:
         identity = self.identity()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,14 +10,12 @@ from django.db import OperationalError, connections
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell, Transaction
+from outwork.brokers.sql.dialect import Transaction
 from outwork.brokers.sql.sqlite import SQLiteBroker
-from outwork.brokers.sql.sqlite_bell import SQLiteBell
-from outwork.brokers.sql.sqlite_file import FileConnection, SQLiteFile
 from outwork.brokers.sql.sqlite_moves import SQLiteTransaction
 from outwork.brokers.sql.sqlite_statements import statements
 from outwork.contrib.django.database.joined import PREFIX, JoinedBroker, JoinedDatabase
-from outwork.job import Job, Moment, Terms, admit
+from outwork.job import Job, Terms, admit
 
 BUSY_TIMEOUT = 10.0
 
@@ -49,35 +46,6 @@ class JoinedSQLite(JoinedDatabase):
         return isinstance(error, OperationalError) and f"no such table: {PREFIX}" in str(error)
 
 
-class GuestFile(SQLiteFile):
-    """Connections of our own to a file that is not ours: its journal mode stays as it is."""
-
-    def _connect(self, mode: str = "rw") -> FileConnection:
-        connection = super()._connect("rw")
-        connection.execute("PRAGMA synchronous = FULL")  # NORMAL is safe in WAL mode only
-        if self._is_wal(connection):
-            connection.execute("PRAGMA synchronous = NORMAL")
-        return connection
-
-    def _is_wal(self, connection: FileConnection) -> bool:
-        return str(connection.execute("PRAGMA journal_mode").fetchone()[0]).lower() == "wal"
-
-    def bell(self, role: Role) -> Bell:
-        wal = self._patiently(role, self._is_wal)
-        return SQLiteBell(self.path + ("-wal" if wal else "-journal"), lambda: self.data_version(role))
-
-
-class GuestBroker(SQLiteBroker):
-    """What the worker uses."""
-
-    def __init__(self, path: str, terms: Terms) -> None:
-        super().__init__(path, terms)
-        self._database = GuestFile(self.path, PREFIX, BUSY_TIMEOUT, self._moment)
-
-    def _moment(self) -> Moment:
-        return Moment(time.time() + self.clock_offset, time.monotonic() + self.clock_offset)
-
-
 def join(alias: str, terms: Terms) -> JoinedBroker:
     return JoinedBroker(JoinedSQLite(alias), terms)
 
@@ -85,7 +53,9 @@ def join(alias: str, terms: Terms) -> JoinedBroker:
 def open_own(alias: str, terms: Terms) -> SQLBroker | None:
     """None for a database in memory, which nobody else can open."""
     path = file_of(alias)
-    return None if path is None else GuestBroker(path, terms)
+    if path is None:
+        return None
+    return SQLiteBroker(path, terms, busy_timeout=BUSY_TIMEOUT, table_prefix=PREFIX, guest=True)
 
 
 def file_of(alias: str) -> str | None:
