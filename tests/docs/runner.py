@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-FENCE: Final = re.compile(r"^( *)```(?!\{)(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+FENCE: Final = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FILE: Final = re.compile(r"# ([\w./]+\.(?:py|toml))(, continued)?\n")
 LANGUAGES: Final = {"python", "toml", "console", "text"}
 NOT_RUN: Final = ("pip install", "git clone", "cd ", "make")
@@ -56,6 +56,8 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text()
     for found in FENCE.finditer(text):
         indent, language, body = found.groups()
+        if language.startswith("{"):  # a directive of MyST
+            continue
         lines = "".join(line.removeprefix(indent) for line in body.splitlines(keepends=True))
         yield Block(language, lines, text.count("\n", 0, found.start()) + 1)
 
