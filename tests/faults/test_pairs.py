@@ -169,7 +169,7 @@ def test_a_job_outlasts_the_patience_of_the_server(
     """RabbitMQ takes its message back, with the whole channel; its lease is in the store, and goes on."""
     with server.impatient():
         running = workers.start("--config", "shop.toml", TARGET).ready()
-        result = chores.step.enqueue("long", 8)
+        result = chores.step.enqueue("long", 6)
         until(lambda: ledger.count("S") == 1, "its start")
         assert result.get(timeout=30) == "long"
         chores.step.enqueue("next")

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pika  # type: ignore[import-untyped]
@@ -26,10 +27,11 @@ from outwork.ids import new_claim_id
 from outwork.job import Dead, Done, Failure
 from outwork.testing.conformance import new_job
 from support import chores
+from support.certificate import certificate_in, client_certificate_in
 from support.ledger import Ledger
 from support.proxy import Proxy
 from support.rabbitmq_admin import Admin
-from support.rabbitmq_server import RabbitServer
+from support.rabbitmq_server import RabbitServer, free_port
 from support.waiting import until
 from support.workers import Workers
 
@@ -556,3 +558,32 @@ def test_a_look_has_an_end(
     monkeypatch.setattr(graves, "LOOKED_AT", 2)
     assert [record.id for record in broker.dead_letters()] == ids[:2]
     assert "has more dead letters" in caplog.text
+
+
+# ---- the ways to a server --------------------------------------------------------------------------------------------
+
+
+def test_by_tls_with_certificates_on_both_sides_to_the_host_that_answers(tmp_path: Path) -> None:
+    certificate, key = certificate_in(tmp_path)
+    mine, my_key = client_certificate_in(tmp_path, certificate, key)
+    port = free_port()
+    settings = {
+        "listeners.ssl.1": f"127.0.0.1:{port}",
+        "ssl_options.cacertfile": str(certificate),
+        "ssl_options.certfile": str(certificate),
+        "ssl_options.keyfile": str(key),
+        "ssl_options.verify": "verify_peer",
+        "ssl_options.fail_if_no_peer_cert": "true",
+    }
+    server = RabbitServer(tmp_path / "rabbitmq", settings)
+    try:
+        hosts = f"amqps://guest:guest@127.0.0.1:{free_port()},localhost:{port}/"
+        trusting = f"{hosts}?cafile={certificate}"
+        with closing(RabbitMQBroker.from_url(f"{trusting}&certfile={mine}&keyfile={my_key}")) as broker:
+            assert broker.enqueue([new_job()]) == [None]
+            assert settle(broker, take(broker, 1)) == ["done"]
+        for url in (trusting, hosts):  # no certificate of the client's; a server that nobody known has signed
+            with closing(RabbitMQBroker.from_url(url)) as broker, pytest.raises(BrokerUnavailable):
+                broker.enqueue([new_job()])
+    finally:
+        server.close()

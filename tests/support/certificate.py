@@ -25,6 +25,17 @@ def certificate_in(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
+def client_certificate_in(folder: Path, certificate: Path, key: Path) -> tuple[Path, Path]:
+    """The files of a client's certificate, signed with that one, and of its key."""
+    signed, own, request = folder / "client.pem", folder / "client.key", folder / "client.request"
+    for words in (
+        f"req -newkey rsa:2048 -nodes -subj /CN=client -keyout {own} -out {request}",
+        f"x509 -req -in {request} -CA {certificate} -CAkey {key} -CAcreateserial -days 2 -out {signed}",
+    ):
+        subprocess.run(["openssl", *words.split()], check=True, capture_output=True, timeout=60)
+    return signed, own
+
+
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS for a server with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

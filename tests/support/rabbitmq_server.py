@@ -126,13 +126,15 @@ class RabbitServer:
             "quorum_tick_interval": (200, 5000),
         }  # how fresh its counts are
         changed = {"consumer_timeout": (3000, 1_800_000), **ticks}
-        for name, (value, _) in changed.items():
-            self.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+        self._set({name: value for name, (value, _) in changed.items()})
         try:
             yield
         finally:
-            for name, (_, value) in changed.items():
-                self.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+            self._set({name: value for name, (_, value) in changed.items()})
+
+    def _set(self, values: Mapping[str, int]) -> None:
+        said = [f"application:set_env(rabbit, {name}, {value})" for name, value in values.items()]
+        self.ctl("eval", f"{', '.join(said)}.")
 
     def stop(self) -> None:
         """As its operator would."""

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from outwork.app import Outwork
 from outwork.brokers.base import Presence, Settlement, Share
@@ -219,6 +220,12 @@ def test_enqueues_by_type_hints(run: Run, app: Outwork) -> None:
         "name": "5",
         "times": 2,
     }
+
+
+def test_says_nothing_of_workers_where_they_are_not_seen(run: Run, app: Outwork) -> None:
+    broker = memory(app)
+    broker.capabilities = replace(broker.capabilities, presence=False)
+    assert "no worker" not in run("-A", "shop", "enqueue", "shop.greet", "5").stdout
 
 
 def test_enqueues_with_options(run: Run, app: Outwork) -> None:

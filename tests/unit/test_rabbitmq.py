@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pika  # type: ignore[import-untyped]
@@ -171,6 +173,15 @@ def test_virtual_hosts(path: str, vhost: str) -> None:
 def test_urls_that_are_refused(url: str, said: str) -> None:
     with pytest.raises(InvalidURL, match=said):
         Options.from_url(url, None)
+
+
+def test_the_options_are_those_of_the_documentation() -> None:
+    with pytest.raises(InvalidURL) as caught:
+        Options.from_url("amqps://localhost/?none=1", None)
+    known = set(re.findall(r"\w+", str(caught.value).partition("Known options of amqps: ")[2]))
+    page = (Path(__file__).parents[2] / "docs" / "rabbitmq.md").read_text()
+    table = re.findall(r"^\| (`.*?) \|", page.partition("| option |")[2].partition("## What")[0], re.MULTILINE)
+    assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == known
 
 
 def test_tls_has_its_own_port() -> None:

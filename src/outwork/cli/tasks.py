@@ -178,7 +178,7 @@ def _say_enqueued(
     say(f"{symbol('✓', 'ok')} {result.id} {task.name}({', '.join(values)}) {arrow} queue {result.queue_name}{due}")
     if app.broker.runs_in == "nowhere":
         say("  the broker is dummy: so it was checked, and will never run")
-    elif app.broker.runs_in == "elsewhere" and not app.broker.workers():
+    elif app.broker.runs_in == "elsewhere" and app.broker.capabilities.presence and not app.broker.workers():
         say(f"  no worker is running yet; start one with:  {worker_line()}")
 
 
