@@ -71,6 +71,10 @@ class Shelf(Protocol):
         """Those of these cells that exist, locked (also against being made) until the end of the transaction."""
         ...
 
+    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
+        """Those of these jobs that are known, and `cells(names)`."""
+        ...
+
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         """Set cells that were read here; None removes one."""
 
@@ -123,14 +127,12 @@ def key_held(task: str, key: str, holder: str) -> Duplicate:
 
 def enqueue(shelf: Shelf, given: Sequence[tuple[Job, bytes]]) -> list[Accepted]:
     """Add jobs some of which are bound to others; `given` with their envelopes."""
-    mentioned = {job.id for job, _ in given}
-    for job, _ in given:
-        if job.ties is not None:
-            mentioned.update(job.ties.after)
-    known = shelf.load(mentioned)
-    batch = {job.id: admit(job, body, shelf.now) for job, body in given if job.id not in known}
-    names = {name for record in batch.values() for name in _cells_of(record)}
-    cells = shelf.cells(names)
+    batch = {job.id: admit(job, body, shelf.now) for job, body in given}
+    there, cells = shelf.look_up(batch, {name for record in batch.values() for name in _cells_of(record)})
+    for job_id in there:
+        del batch[job_id]
+    after = {job_id for job, _ in given if job.ties is not None for job_id in job.ties.after}
+    known = shelf.load(after) if after else {}
     lines = {line_of(record) for record in batch.values() if takes_turns(record)}
     entry = _Entry(shelf, known, batch, cells, shelf.fronts(lines) if lines else {})
     answers = [entry.add(batch[job.id]) if job.id in batch else None for job, _ in given]

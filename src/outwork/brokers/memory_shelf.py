@@ -148,6 +148,9 @@ class MemoryShelf:
     def cells(self, names: Collection[str]) -> dict[str, Cell]:
         return {name: self._cells[name] for name in names if name in self._cells}
 
+    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
+        return {job_id for job_id in ids if job_id in self.records}, self.cells(names)
+
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         for name, cell in cells.items():
             self._attention.pop(name, None)

@@ -216,6 +216,10 @@ class Transaction(ABC):
         by somebody else; then writing it starts this transaction again."""
 
     @abstractmethod
+    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
+        """Those of these jobs that are known, and `cells(names)`."""
+
+    @abstractmethod
     def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
         """The due time of the first ready job of each of these lines, where there is one."""
 

@@ -23,6 +23,7 @@ from outwork.brokers.sql.mysql_session import MySQLTransaction, Session, moment
 from outwork.brokers.sql.mysql_statements import SQL, among, insertion, lock_of
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
 from outwork.brokers.sql.server_moves import ServerTransaction
+from outwork.brokers.sql.server_outbox import Said
 from outwork.brokers.sql.server_statements import statements
 from outwork.errors import OutworkError, SchemaError
 from outwork.ids import new_claim_id
@@ -87,8 +88,8 @@ class MySQLServer(ServerDatabase[Session]):
         session.broken = True  # until it ends: whoever is interrupted in it leaves it to be closed
         return MySQLTransaction(session, self._sql, moment(session, self.offset(), "START TRANSACTION"))
 
-    def _commit(self, session: Session) -> None:
-        session.run("COMMIT")
+    def _commit(self, session: Session, rest: Sequence[Said]) -> None:
+        session.together([*rest, ("COMMIT", ())])
         session.broken = False
 
     def _rollback(self, session: Session) -> None:

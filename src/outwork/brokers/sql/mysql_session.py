@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import pymysql  # type: ignore[import-untyped]
@@ -13,7 +13,9 @@ from pymysql.constants import CLIENT, COMMAND  # type: ignore[import-untyped]
 from outwork.brokers.base import Claimed, Presence
 from outwork.brokers.sql.mysql_statements import NOW, among
 from outwork.brokers.sql.server import Fault, shortened
-from outwork.brokers.sql.server_moves import AT_ONCE, RESULTS_LIMIT, ServerTransaction, claimed, packed
+from outwork.brokers.sql.server_bound import AT_ONCE
+from outwork.brokers.sql.server_moves import RESULTS_LIMIT, ServerTransaction, claimed, packed
+from outwork.brokers.sql.server_outbox import Answer, Said
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, MissingDriver, OutworkError, SchemaError
 from outwork.job import Moment
 
@@ -39,13 +41,6 @@ MISSING: Final = frozenset({1054, 1146})
 
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Answer(NamedTuple):
-    """How many rows a statement changed or yields, and those that it yields."""
-
-    changed: int
-    rows: Sequence[tuple[Any, ...]]
 
 
 class Session:
@@ -89,7 +84,7 @@ class Session:
         with self.connection.cursor() as cursor:
             cursor.executemany(sql, rows)
 
-    def together(self, statements: Sequence[tuple[str, Sequence[object]]]) -> list[Answer]:
+    def together(self, statements: Sequence[Said]) -> list[Answer]:
         """Several statements in one message, which stops at the first that fails; the answer of each."""
         with self.connection.cursor() as cursor:
             texts = [cursor.mogrify(sql, parameters or None) for sql, parameters in statements]
@@ -137,13 +132,26 @@ class MySQLTransaction(ServerTransaction):
         self._session = session
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        if self._waiting:
+            return [*self._together([(sql, parameters)])[0].rows]
         return self._session.rows(sql, parameters)
 
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        if self._waiting:
+            return self._together([(sql, parameters)])[0].changed
         return self._session.run(sql, parameters)
 
-    def _many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        self._session.many(sql, rows)
+    def _together(self, statements: Sequence[Said]) -> list[Answer]:
+        waiting = self.waiting()
+        return self._session.together([*waiting, *statements])[len(waiting) :]
+
+    def _soon(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        super()._soon(name, [(*row, "") for row in rows] if name == "insert" else rows)  # the token is one more
+
+    def _many(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        if self._waiting:
+            self._session.together(self.waiting())
+        self._session.many(self._sql[name], rows)
 
     def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
         if PLAIN.fullmatch("".join(values)):  # as our ids are: the driver takes a microsecond to quote each
@@ -159,7 +167,7 @@ class MySQLTransaction(ServerTransaction):
             return super().succeed(claim_id, results, prune_at)
         given = _encode(rows).decode()
         among, ids = self._among(results)
-        done, _ = self._session.together(
+        done, _ = self._together(
             [
                 (self._sql["succeed"], [self.now.wall, prune_at, given, claim_id]),
                 (self._sql["stop"].replace("{ids}", among), ids),
@@ -177,7 +185,7 @@ class MySQLTransaction(ServerTransaction):
             "run": [claim_id, worker, lease_until, self.now.wall, *values],
             "bodies": values,
         }
-        gone, _, bodies = self._session.together(
+        gone, _, bodies = self._together(
             [(self._sql[name].replace("{ids}", among), given) for name, given in steps.items()]
         )
         self._expect(len(ids), gone.changed)

@@ -54,7 +54,7 @@ SQL: Final = {
     "bound_queues": "SELECT DISTINCT queue FROM {p}bound",
     "insert": """
         INSERT INTO {p}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body,
-            ties, token) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '')""",
+            ties, token) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
     "kinds": "SELECT DISTINCT queue, task, state FROM {p}ended",
     "be_present": """
         INSERT INTO {p}worker VALUES (%s, %s, %s, %s)

@@ -22,6 +22,7 @@ from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers
 from outwork.brokers.sql.postgresql_watch import Lookout
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
 from outwork.brokers.sql.server_moves import ServerTransaction, claimed
+from outwork.brokers.sql.server_outbox import Said
 from outwork.brokers.sql.server_statements import statements
 from outwork.errors import OutworkError
 from outwork.job import TOMBSTONE_SECONDS, Done, Job, Terms
@@ -95,8 +96,11 @@ class PostgreSQLServer(ServerDatabase[Session]):
     def _begin(self, session: Session) -> ServerTransaction:
         return PostgreSQLTransaction(session, self._sql, moment(session, self.offset(), "BEGIN; "))
 
-    def _commit(self, session: Session) -> None:
-        session.say("COMMIT")
+    def _commit(self, session: Session, rest: Sequence[Said]) -> None:
+        if rest:
+            session.together([*rest, ("COMMIT", ())])
+        else:
+            session.say("COMMIT")
 
     def _rollback(self, session: Session) -> None:
         try:

@@ -13,10 +13,11 @@ import psycopg
 from psycopg import pq
 
 from outwork.brokers.base import Presence
-from outwork.brokers.sql.postgresql_statements import NOW
-from outwork.brokers.sql.postgresql_values import ADAPTERS, texts
+from outwork.brokers.sql.postgresql_statements import COLUMNS, NOW
+from outwork.brokers.sql.postgresql_values import ADAPTERS, columns, texts
 from outwork.brokers.sql.server import Fault, shortened
-from outwork.brokers.sql.server_moves import ServerTransaction, packed
+from outwork.brokers.sql.server_moves import ServerTransaction, packed, parts
+from outwork.brokers.sql.server_outbox import Answer, Said
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, OutworkError, SchemaError
 from outwork.job import Moment
 
@@ -68,6 +69,7 @@ class Session:
         self.news = 0
         self._said: deque[str] = deque(maxlen=REMEMBERED)
         self._pending = False
+        self._pipelines = prepare and psycopg.Pipeline.is_supported()
         self._cursor = connection.cursor(binary=True)
         connection.add_notify_handler(lambda notify: self._note(notify.payload))
 
@@ -90,6 +92,27 @@ class Session:
 
     def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         self._cursor.executemany(sql, rows)  # pyright: ignore
+
+    def together(self, statements: Sequence[Said]) -> list[Answer]:
+        """Several statements in one message, which stops at the first that fails; the answer of each. Without prepared
+        statements (behind a pooler) one after the other."""
+        if not self._pipelines or len(statements) == 1:
+            return [_answer(self._execute(sql, parameters)) for sql, parameters in statements]
+        cursors = [self.connection.cursor(binary=True) for _ in statements]
+        errors: list[psycopg.Error] = []  # the first one tells; those that follow say only that there was one
+        try:
+            with self.connection.pipeline() as line:
+                try:
+                    for cursor, (sql, parameters) in zip(cursors, statements, strict=True):
+                        cursor.execute(sql, parameters, prepare=True)  # pyright: ignore
+                    line.sync()
+                except psycopg.Error as error:
+                    errors.append(error)
+        except psycopg.Error as error:
+            errors.append(error)
+        if errors:
+            raise errors[0]
+        return [_answer(cursor) for cursor in cursors]
 
     def _execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object]) -> psycopg.Cursor[Any]:
         return self._cursor.execute(sql, parameters, prepare=self.prepare)  # pyright: ignore
@@ -164,13 +187,34 @@ class PostgreSQLTransaction(ServerTransaction):
         self._session = session
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        if self._waiting:
+            return [*self._together([(sql, parameters)])[0].rows]
         return self._session.rows(sql, parameters)
 
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        if self._waiting:
+            return self._together([(sql, parameters)])[0].changed
         return self._session.run(sql, parameters)
 
-    def _many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        self._session.many(sql, rows)
+    def _together(self, statements: Sequence[Said]) -> list[Answer]:
+        waiting = self.waiting()
+        return self._session.together([*waiting, *statements])[len(waiting) :]
+
+    def _soon(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        if not self.defers or name not in COLUMNS or len(rows) == 1:
+            super()._soon(name, rows)
+            return
+        for some in parts(rows):
+            self._waiting.append(_in_columns(self._sql, name, some))
+
+    def _many(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        if name in COLUMNS and len(rows) > 1:
+            for some in parts(rows):
+                self._run(*_in_columns(self._sql, name, some))
+        else:
+            if self._waiting:
+                self._session.together(self.waiting())
+            self._session.many(self._sql[name], rows)
 
     def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
         return "= ANY (%s)", [texts(list(values))]
@@ -185,6 +229,15 @@ class PostgreSQLTransaction(ServerTransaction):
 
     def _kinds(self) -> list[tuple[str, str, str]]:
         return [(queue, task, state) for queue, task, state in self._rows(self._sql["kinds"])]
+
+
+def _answer(cursor: psycopg.Cursor[Any]) -> Answer:
+    return Answer(cursor.rowcount, cursor.fetchall() if cursor.description else ())
+
+
+def _in_columns(sql: Mapping[str, str], name: str, rows: Sequence[Sequence[object]]) -> Said:
+    """A statement for all of these rows at once."""
+    return sql[f"{name} columns"], columns([kind for _, kind in COLUMNS[name]], rows)
 
 
 def connect(conninfo: Mapping[str, str], *, prepare: bool, settings: Mapping[str, str]) -> Session:

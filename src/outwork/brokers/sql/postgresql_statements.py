@@ -73,6 +73,35 @@ FIELDS: Final = (
 )
 """What an enqueue is given of each job."""
 
+COLUMNS: Final = {
+    "insert": (
+        *(("id", "text"), ("task", "text"), ("queue", "text"), ("priority", "int4"), ("due", "float8")),
+        *(("enqueued_at", "float8"), ("max_crashes", "int4"), ("at_most_once", "bool"), ("expires_at", "float8")),
+        *(("body", "bytea"), ("ties", "text")),
+    ),
+    "end": (
+        *(("id", "text"), ("state", "text"), ("queue", "text"), ("task", "text"), ("finished_at", "float8")),
+        *(("prune_at", "float8"), ("claim_id", "text"), ("worker", "text"), ("started_at", "float8")),
+        *(("cancel_requested", "bool"), ("result", "bytea")),
+    ),
+    "new_cell": (("name", "text"), ("value", "text"), ("at", "float8"), ("until", "float8")),
+    "set_cell": (("value", "text"), ("at", "float8"), ("until", "float8"), ("name", "text")),
+}
+"""The parameters of statements that are run for many rows at once, a column each: row by row the driver takes several
+times as long as the server."""
+
+
+def _columns(name: str) -> str:
+    """The source of such a statement."""
+    return f"unnest({', '.join(f'%s::{kind}[]' for _, kind in COLUMNS[name])})"
+
+
+def _insert_columns(table: str, name: str) -> str:
+    return (
+        f"INSERT INTO {{p}}{table} ({', '.join(column for column, _ in COLUMNS[name])}) SELECT * FROM {_columns(name)}"
+    )
+
+
 _NAMES: Final = ", ".join(name for name, _ in FIELDS)
 
 # Whoever sleeps holds a shared advisory lock for as long; whether anybody does is seen by whether the exclusive one
@@ -239,6 +268,12 @@ SQL: Final = {
     "accept_one_marked": _accept_one(_ONE_MARKED),
     "swap": _swap(settles=True),
     "claim": _swap(settles=False),
+    "insert columns": _insert_columns("job", "insert"),
+    "end columns": _insert_columns("ended", "end"),
+    "new_cell columns": _insert_columns("cell", "new_cell"),
+    "set_cell columns": f"""
+        UPDATE {{p}}cell c SET value = v.value, at = v.at, until = v.until
+        FROM {_columns("set_cell")} AS v (value, at, until, name) WHERE c.name = v.name""",
     "bells": f"SELECT {_sleeps(READY_BELL)}, {_sleeps(ENDED_BELL)}",
     "ring": """
         SELECT pg_notify(t.channel, t.said)

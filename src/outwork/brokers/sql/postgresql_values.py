@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import pq
@@ -69,6 +69,25 @@ def integers(values: Sequence[int]) -> Integers:
 
 def flags(values: Sequence[bool]) -> Flags:
     return Flags(_array(BOOL, len(values), [_flag(1, value) for value in values]))
+
+
+def columns(kinds: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Column]:
+    """Rows as columns of these types, None as NULL."""
+    return [_PACKERS[kind](column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
+
+
+def _maybe(element: int, values: Sequence[bytes | None]) -> bytes:
+    items = [NULL if value is None else _length(len(value)) + value for value in values]
+    return _array(element, len(values), items)
+
+
+_PACKERS: Final[Mapping[str, Callable[[Sequence[Any]], Column]]] = {
+    "text": lambda values: Texts(_maybe(TEXT, [value if value is None else value.encode() for value in values])),
+    "bytea": lambda values: Blobs(_maybe(BYTEA, values)),
+    "float8": floats,
+    "int4": integers,
+    "bool": flags,
+}
 
 
 class _ColumnDumper(Dumper):

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import ClassVar, Final, Generic, TypeVar
@@ -16,6 +16,7 @@ from outwork.brokers.sql.connections import Connections, Role
 from outwork.brokers.sql.dialect import Bell, Database, Interrupted, Transaction, pace_of
 from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
 from outwork.brokers.sql.server_moves import Overtaken, ServerTransaction
+from outwork.brokers.sql.server_outbox import Said
 from outwork.errors import BrokerUnavailable, OutworkError, SchemaError
 
 S = TypeVar("S")
@@ -148,7 +149,8 @@ class ServerDatabase(Database, Generic[S]):
     def _begin(self, session: S) -> ServerTransaction: ...
 
     @abstractmethod
-    def _commit(self, session: S) -> None: ...
+    def _commit(self, session: S, rest: Sequence[Said]) -> None:
+        """Say the rest, and commit."""
 
     @abstractmethod
     def _rollback(self, session: S) -> None: ...
@@ -181,10 +183,10 @@ class ServerDatabase(Database, Generic[S]):
     def write(self, role: Role, work: Callable[[Transaction], T]) -> T:
         def transact(session: S) -> T:
             tx = self._begin(session)
-            tx.pace = self.pace
+            tx.pace, tx.defers = self.pace, True
             try:
                 answer = work(tx)
-                self._commit(session)
+                self._commit(session, tx.waiting())
             except BaseException:
                 self._rollback(session)
                 raise
@@ -267,7 +269,7 @@ class ServerDatabase(Database, Generic[S]):
             tx = self._begin(session)
             try:
                 tx.keep_outbox(self.pace)
-                self._commit(session)
+                self._commit(session, ())
             except BaseException:
                 self._rollback(session)
                 raise

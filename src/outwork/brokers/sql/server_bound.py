@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from outwork.brokers.base import Claim, Claimed, Report
 from outwork.brokers.ledger import Cell, Change, concerns
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head
-from outwork.brokers.sql.server_outbox import ServerOutbox
+from outwork.brokers.sql.server_outbox import Said, ServerOutbox
 from outwork.brokers.turns import Line
 from outwork.job import Record, State
+
+AT_ONCE: Final = 1000
+"""Ids in one statement."""
 
 
 class ServerBound(ServerOutbox):
@@ -29,28 +32,34 @@ class ServerBound(ServerOutbox):
     """Cells that are known to exist."""
 
     @abstractmethod
+    def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
+        """The end of a condition that a column is one of these (not none), and its parameters."""
+
+    @abstractmethod
     def _handed(self, claim_id: str, rows: Iterable[Sequence[Any]]) -> dict[str, Claimed]:
         """Rows of `bodies`, as they are handed to a worker, by job id."""
 
     # ---- places -----------------------------------------------------------------------------------------------------
 
     def insert(self, records: Sequence[Record]) -> None:
-        self._many(self._sql["insert"], [_row(one) for one in records])
-        self._bind([one for one in records if concerns(one)])
-        free = [one for one in records if not concerns(one)]
+        self._soon("insert", [_row(one) for one in records])
+        self._bind([one for one in records if one.state is State.HELD])
         for state, name, told in (
             (State.READY, "make_ready", self.ready),
             (State.SCHEDULED, "schedule", self.scheduled),
         ):
-            waiting = [one for one in free if one.state is state]
-            if waiting:
-                self._run_ids(name, [one.id for one in waiting])
-                told.update(one.queue for one in waiting)
+            waiting = [one for one in records if one.state is state]
+            told.update(one.queue for one in waiting)
+            if free := [one.id for one in waiting if not concerns(one)]:
+                self._soon_ids(name, free)
+            for solo in (False, True):
+                if bound := [one.id for one in waiting if concerns(one) and one.solo is solo]:
+                    self._soon_ids("bind_new", bound, state.value, solo)
         self.mark_those(records)
 
     def _bind(self, records: Sequence[Record]) -> None:
         if records:
-            self._many(self._sql["bind"], [row_of(one) for one in records])
+            self._many("bind", [row_of(one) for one in records])
             self.ready.update(one.queue for one in records if one.state is State.READY)
             self.scheduled.update(one.queue for one in records if one.state is State.SCHEDULED)
 
@@ -68,7 +77,7 @@ class ServerBound(ServerOutbox):
     def rewrite(self, changes: Sequence[Change]) -> None:
         if changes:
             self.move(changes)
-            self._many(self._sql["rewrite"], [(after.priority, after.body, after.id) for _, after in changes])
+            self._many("rewrite", [(after.priority, after.body, after.id) for _, after in changes])
 
     # ---- claim and settle -------------------------------------------------------------------------------------------
 
@@ -94,7 +103,7 @@ class ServerBound(ServerOutbox):
         self._expect(len(results), len(rows))
         wall = self.now.wall
         self._many(
-            self._sql["end"],
+            "end",
             [
                 (job_id, "SUCCESSFUL", queue, task, wall, prune_at, claim, worker, started, stopping, results[job_id])
                 for job_id, queue, task, claim, worker, started, stopping in rows
@@ -123,7 +132,7 @@ class ServerBound(ServerOutbox):
 
     def report(self, reports: Sequence[Report]) -> None:
         self._many(
-            self._sql["report"],
+            "report",
             [(progress, job_id, job_id, claim_id, job_id, claim_id) for job_id, claim_id, progress in reports],
         )
 
@@ -133,23 +142,35 @@ class ServerBound(ServerOutbox):
     # ---- the books --------------------------------------------------------------------------------------------------
 
     def cells(self, names: Collection[str]) -> dict[str, Cell]:
-        rows = self._rows_ids("cells", sorted(names))
+        return self._cells_in(self._rows_ids("cells", sorted(names)))
+
+    def _cells_in(self, rows: Iterable[Sequence[Any]]) -> dict[str, Cell]:
         found = {_text(name): cell_in(value) for name, value in rows}
         self._known_cells.update(found)
         return found
+
+    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
+        if len(ids) > AT_ONCE or not 0 < len(names) <= AT_ONCE:
+            return {row[0] for row in self._rows_ids("present", ids)}, self.cells(names)
+        statements: list[Said] = []
+        for name, wanted in (("present", list(ids)), ("cells", sorted(names))):
+            among, values = self._among(wanted)
+            statements.append((self._sql[name].replace("{ids}", among), values))
+        there, cells = self._together(statements)
+        return {row[0] for row in there.rows}, self._cells_in(cells.rows)
 
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         known = self._known_cells
         rows = cell_rows(cells)
         new = [row for row in rows if row[0] not in known]
         if new:
-            self._many(self._sql["new_cell"], new)
+            self._soon("new_cell", new)
         changed = [(value, at, until, name) for name, value, at, until in rows if name in known]
         if changed:
-            self._many(self._sql["set_cell"], changed)
+            self._soon("set_cell", changed)
         gone = [name for name, cell in cells.items() if cell is None and name in known]
         if gone:
-            self._run_ids("unset_cells", sorted(gone))
+            self._soon_ids("unset_cells", sorted(gone))
         known.update(row[0] for row in new)
         known.difference_update(gone)
 

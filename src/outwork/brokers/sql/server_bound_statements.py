@@ -24,6 +24,9 @@ SQL: Final = {
     "bind": """
         INSERT INTO {p}bound (id, queue, task, place, knot, solo, turn, due, expires_at, claim_id, worker, lease_until,
             started_at, cancel_requested) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+    "bind_new": """
+        INSERT INTO {p}bound (id, queue, task, place, solo, turn, due, expires_at)
+        SELECT j.id, j.queue, j.task, %s, %s, -j.priority, j.due, j.expires_at FROM {p}job j WHERE j.id {ids}""",
     "bound_now": "SELECT id, place, claim_id, knot FROM {p}bound WHERE id {ids} ORDER BY id FOR UPDATE",
     "unbind": "DELETE FROM {p}bound WHERE id {ids}",
     "bound_heads": """
@@ -68,6 +71,7 @@ SQL: Final = {
             EXISTS (SELECT 1 FROM {p}running WHERE id = %s AND claim_id = %s)
             OR EXISTS (SELECT 1 FROM {p}bound WHERE id = %s AND claim_id = %s AND lease_until IS NOT NULL))""",
     "progress": "SELECT j.id, j.progress FROM {p}job j WHERE j.progress IS NOT NULL AND j.id {ids}",
+    "present": "SELECT j.id FROM {p}job j WHERE j.id {ids}",
     "cells": "SELECT name, value FROM {p}cell WHERE name {ids} ORDER BY name FOR UPDATE",
     "named": "SELECT name, value FROM {p}cell WHERE name >= %s AND name < %s",
     "new_cell": "INSERT INTO {p}cell (name, value, at, until) VALUES (%s, %s, %s, %s)",

@@ -17,11 +17,10 @@ from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
 from outwork.brokers.ledger import Change, concerns
 from outwork.brokers.sql.books import ties_in, ties_of
 from outwork.brokers.sql.dialect import Look
-from outwork.brokers.sql.server_bound import ServerBound
+from outwork.brokers.sql.server_bound import AT_ONCE, ServerBound
+from outwork.brokers.sql.server_outbox import Said
 from outwork.job import WAITING, Moment, Record, State
 
-AT_ONCE: Final = 1000
-"""Ids in one statement."""
 RESULTS_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of results that go into one statement."""
 
@@ -52,6 +51,9 @@ class ServerTransaction(ServerBound):
         self.ready: set[str] = set()
         self.scheduled: set[str] = set()
         self.ends = False
+        self.defers = False
+        """Whether what is to be said soon waits for the next message, or for whoever commits and asks for it."""
+        self._waiting: list[Said] = []
         self._known_cells = set()
         self._sql = sql
 
@@ -65,11 +67,7 @@ class ServerTransaction(ServerBound):
         """How many rows it changed."""
 
     @abstractmethod
-    def _many(self, sql: str, rows: Sequence[Sequence[object]]) -> None: ...
-
-    @abstractmethod
-    def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
-        """The end of a condition that a column is one of these (not none), and its parameters."""
+    def _many(self, name: str, rows: Sequence[Sequence[object]]) -> None: ...
 
     @abstractmethod
     def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
@@ -95,6 +93,25 @@ class ServerTransaction(ServerBound):
             for row in self._rows(self._sql[name].replace("{ids}", among), [*before, *values])
         ]
 
+    def _soon(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        if self.defers and len(rows) == 1:
+            self._waiting.append((self._sql[name], rows[0]))
+        else:
+            self._many(name, rows)
+
+    def _soon_ids(self, name: str, ids: Collection[str], *before: object) -> None:
+        for among, values in map(self._among, parts(list(ids))):
+            said = self._sql[name].replace("{ids}", among), [*before, *values]
+            if self.defers:
+                self._waiting.append(said)
+            else:
+                self._run(*said)
+
+    def waiting(self) -> list[Said]:
+        """What was to be said soon, and must be said now."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
     def _ids(self, name: str, *parameters: object) -> list[str]:
         return [row[0] for row in self._rows(self._sql[name], parameters)]
 
@@ -108,7 +125,7 @@ class ServerTransaction(ServerBound):
             return len(rows)
         wall = self.now.wall
         self._many(
-            self._sql["end"],
+            "end",
             [
                 (job_id, "SUCCESSFUL", queue, task, wall, prune_at, claim, worker, started, stopping, results[job_id])
                 for job_id, queue, task, claim, worker, started, stopping in rows
@@ -198,7 +215,7 @@ class ServerTransaction(ServerBound):
         moved = [after for _, after in changes if after.id not in asked]
         if not moved:
             return
-        self._many(self._sql["update"], [_changed(one) for one in moved])
+        self._many("update", [_changed(one) for one in moved])
         self._bind([one for one in moved if concerns(one) and not one.state.finished])
         for state, name, told in (
             (State.READY, "make_ready", self.ready),
@@ -210,7 +227,7 @@ class ServerTransaction(ServerBound):
                 told.update(one.queue for one in waiting)
         ended = [_end(one) for one in moved if one.state.finished]
         if ended:
-            self._many(self._sql["end"], ended)
+            self._many("end", ended)
             self.ends = True
 
     def _vacate(self, records: Sequence[Record]) -> None:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from outwork.brokers.base import SENDABLE, Pace, Ticket
 from outwork.brokers.sql.dialect import Transaction, pace_of, written
 from outwork.job import Record
+
+Said: TypeAlias = tuple[str, Sequence[object]]
+"""A statement and its parameters."""
+
+
+class Answer(NamedTuple):
+    """How many rows a statement changed or yields, and those that it yields."""
+
+    changed: int
+    rows: Sequence[tuple[Any, ...]]
 
 
 class ServerOutbox(Transaction):
@@ -23,7 +33,19 @@ class ServerOutbox(Transaction):
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> int: ...
 
     @abstractmethod
-    def _many(self, sql: str, rows: Sequence[Sequence[object]]) -> None: ...
+    def _together(self, statements: Sequence[Said]) -> list[Answer]:
+        """In one message, where the driver can do that; it stops at the first that fails."""
+
+    @abstractmethod
+    def _soon(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run a statement for each of these rows: with what is said next, or with the commit."""
+
+    @abstractmethod
+    def _soon_ids(self, name: str, ids: Collection[str], *before: object) -> None:
+        """The same for all of these ids."""
+
+    @abstractmethod
+    def _many(self, name: str, rows: Sequence[Sequence[object]]) -> None: ...
 
     @abstractmethod
     def _run_ids(self, name: str, ids: Collection[str], *before: object) -> int: ...
@@ -45,7 +67,7 @@ class ServerOutbox(Transaction):
             self._run(self._sql["pace"], [written(pace)])
 
     def mark(self, rows: Sequence[tuple[str, float]]) -> None:
-        self._many(self._sql["mark"], rows)
+        self._soon("mark", rows)
 
     def mark_those(self, records: Sequence[Record]) -> None:
         """Of these new jobs those that do not wait for anything else are to be sent."""

@@ -14,7 +14,7 @@ from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, t
 from outwork.brokers.sql.dialect import Head
 from outwork.brokers.sql.sqlite_outbox import SQLiteOutbox
 from outwork.brokers.turns import Line
-from outwork.job import Record
+from outwork.job import Record, State
 
 _encode = msgspec.json.Encoder().encode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
@@ -39,7 +39,11 @@ class SQLiteBound(SQLiteOutbox):
     def insert_tied(self, records: Sequence[Record], rows: Iterable[Sequence[object]]) -> None:
         """Add bound jobs, in their places; `rows` are theirs in `job` but for the ties."""
         self._run_rows("insert_tied", [[*row, ties_of(record)] for record, row in zip(records, rows, strict=True)])
-        self._bind(records)
+        [(state, solo), *others] = {(record.state, record.solo) for record in records}
+        if others or state is State.HELD:
+            self._bind(records)
+        else:
+            self._run("bind_new", state.value, solo, len(records))
 
     def _bind(self, records: Sequence[Record]) -> None:
         self._run_rows("bind", [row_of(record) for record in records])
@@ -96,6 +100,10 @@ class SQLiteBound(SQLiteOutbox):
             return {}
         rows = self._execute(self._sql["cells"], [_packed(list(names))])
         return {name: cell_in(value) for name, value in rows}
+
+    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
+        there = {row[0] for row in self._execute(self._sql["present"], [_packed(ids)])}
+        return there, self.cells(names)
 
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         self._run_rows("set_cell", cell_rows(cells))

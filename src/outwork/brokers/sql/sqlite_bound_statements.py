@@ -45,6 +45,10 @@ SQL: Final = {
         WHERE seq = last_insert_rowid() AND changes() = 1""",
     "rewrite": "UPDATE {p}job SET priority = ?, body = ? WHERE id = ?",
     "bind": f"INSERT INTO {{p}}bound ({COLUMNS}) VALUES ({', '.join('?' * 14)})",
+    "bind_new": f"""
+        INSERT INTO {{p}}bound ({COLUMNS})
+        SELECT id, queue, task, ?, NULL, ?, -priority, due, expires_at, NULL, NULL, NULL, NULL, 0 FROM {{p}}job
+        WHERE seq > last_insert_rowid() - ?""",
     "unbind": "DELETE FROM {p}bound WHERE id IN (SELECT value FROM json_each(?))",
     "bound_due": """
         SELECT json_group_array(id) FROM (
@@ -86,6 +90,7 @@ SQL: Final = {
     "progress": """
         SELECT j.id, j.progress FROM json_each(?) v CROSS JOIN {p}job j ON j.id = v.value
         WHERE j.progress IS NOT NULL""",
+    "present": "SELECT j.id FROM json_each(?) v CROSS JOIN {p}job j ON j.id = v.value",
     "cells": "SELECT name, value FROM {p}cell WHERE name IN (SELECT value FROM json_each(?))",
     "named": "SELECT name, value FROM {p}cell WHERE name >= ? AND name < ?",
     "set_cell": """

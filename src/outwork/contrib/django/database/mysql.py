@@ -13,31 +13,17 @@ from outwork.brokers.sql.dialect import Statement, Transaction
 from outwork.brokers.sql.server_moves import ServerTransaction
 from outwork.brokers.sql.server_statements import statements
 from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
-from outwork.contrib.django.database.servers import DjangoSession, JoinedServer, plain
+from outwork.contrib.django.database.servers import JoinedServer
 from outwork.errors import MissingDriver
 from outwork.ids import new_claim_id
 from outwork.job import Job, Terms
 
 try:
     from outwork.brokers.sql.mysql import FILES, MySQLBroker
-    from outwork.brokers.sql.mysql_session import Answer, MySQLTransaction
+    from outwork.brokers.sql.mysql_session import MySQLTransaction
     from outwork.brokers.sql.mysql_statements import NOW, SQL, insertion, lock_of
 except ImportError as error:
     raise MissingDriver(f"the worker needs PyMySQL ({error}):  pip install 'outwork[mysql]'") from error
-
-
-class DjangoMySQLSession(DjangoSession):
-    """As a session of ours, whatever driver Django has."""
-
-    def together(self, statements: Sequence[tuple[str, Sequence[object]]]) -> list[Answer]:
-        """One after the other: not every driver takes several statements in one message."""
-        return [self._answer(sql, parameters) for sql, parameters in statements]
-
-    def _answer(self, sql: str, parameters: Sequence[object]) -> Answer:
-        with self._wrapper.cursor() as cursor:
-            cursor.execute(sql, list(parameters))
-            rows = [tuple(map(plain, row)) for row in cursor.fetchall()] if cursor.description else []
-            return Answer(int(cursor.rowcount), rows)
 
 
 class JoinedMySQL(JoinedServer):
@@ -53,7 +39,7 @@ class JoinedMySQL(JoinedServer):
         self._sql = statements(SQL, PREFIX)
 
     def _transaction(self) -> Transaction:
-        session: Any = DjangoMySQLSession(self.connection)
+        session: Any = self.session
         return MySQLTransaction(session, self._sql, self.moment())
 
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:

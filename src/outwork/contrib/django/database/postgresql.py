@@ -44,6 +44,9 @@ DJANGOS = frozenset(
 class DjangoTransaction(PostgreSQLTransaction):
     """Plain lists as parameters, because Django's connection does not know our adapters."""
 
+    def _many(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        self._session.many(self._sql[name], rows)
+
     def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
         return "= ANY (%s::text[])", [list(values)]
 

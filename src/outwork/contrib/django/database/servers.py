@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from outwork.brokers.sql.dialect import Statement, Transaction
 from outwork.brokers.sql.server_moves import ServerTransaction
+from outwork.brokers.sql.server_outbox import Answer, Said
 from outwork.contrib.django.database.joined import JoinedDatabase, atomic
 from outwork.errors import BrokerUnavailable
 from outwork.job import Job, Moment
@@ -28,6 +29,16 @@ class DjangoSession:
         with self._wrapper.cursor() as cursor:
             cursor.execute(sql, list(parameters))
             return int(cursor.rowcount)
+
+    def together(self, statements: Sequence[Said]) -> list[Answer]:
+        """One after the other: not every driver takes several statements in one message."""
+        return [self._answer(sql, parameters) for sql, parameters in statements]
+
+    def _answer(self, sql: str, parameters: Sequence[object]) -> Answer:
+        with self._wrapper.cursor() as cursor:
+            cursor.execute(sql, list(parameters))
+            rows = [tuple(map(plain, row)) for row in cursor.fetchall()] if cursor.description else []
+            return Answer(int(cursor.rowcount), rows)
 
     def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         with self._wrapper.cursor() as cursor:
