@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -79,6 +80,14 @@ def test_the_keywords_of_the_decorator(choose: Choose) -> None:
         task(tasks.plain)
     )
     assert hash(made) == hash(made.using(priority=0))
+
+
+def test_a_task_can_be_pickled(choose: Choose) -> None:
+    choose("DatabaseBackend")
+    again = pickle.loads(pickle.dumps(tasks.flaky.using(priority=3)))
+    assert again == tasks.flaky.using(priority=3)
+    result = tasks.flaky.enqueue(0)
+    assert pickle.loads(pickle.dumps(result)) == result
 
 
 # ---- unique ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from django.utils.module_loading import import_string
+
 from outwork.admission import needs_of
 from outwork.bounds import Key, Limit
 from outwork.brokers.base import Capabilities
@@ -67,6 +69,13 @@ class OutworkTask(Task):
         if declare is not None:
             declare(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The task that was declared, and what `using` changed: options may be functions, which cannot be pickled."""
+        return declared_task, (self.module_path, {name: getattr(self, name) for name in CHANGEABLE})
+
+    def __deepcopy__(self, memo: Any) -> OutworkTask:
+        return self
+
     def using(
         self,
         *,
@@ -84,6 +93,15 @@ class OutworkTask(Task):
         return replace(self, **changes)
 
 
+def declared_task(path: str, changes: dict[str, Any]) -> Task:
+    """What a pickled task is made of."""
+    task = import_string(path)
+    if not isinstance(task, Task):
+        raise ValueError(f"{path} is no task")
+    return replace(task, **changes)
+
+
+CHANGEABLE: Final = ("priority", "queue_name", "run_after", "backend")
 SCHEDULE: Final = ("cron", "every", "timezone", "misfire")
 EXTRAS: Final = tuple(field.name for field in fields(OutworkTask) if field.name not in Task.__dataclass_fields__)
 
