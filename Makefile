@@ -1,7 +1,7 @@
 # One command for each wish. Everything is installed into .venv, from a python3 of 3.11 or newer; nothing else is touched.
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := $(wildcard src tests examples benchmarks) tools/tables.py tools/proofs.py docs/conf.py
+CODE := $(wildcard src tests examples benchmarks) $(wildcard tools/*.py) docs/conf.py
 DRIVERS := redis,postgres,mysql,rabbitmq,scim,sms,webhook
 WORKERS ?= 2
 

@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 
 from outwork.brokers import SCHEMES, open_broker
-from outwork.brokers.base import Capabilities
+from outwork.brokers.base import Broker, Capabilities
 from outwork.settings import READERS, Settings, flat
 from proofs import ROWS, proofs
+from url_options import options
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 TABLE: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -33,18 +34,49 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def capabilities() -> str:
-    """One row a capability, one column a broker."""
-    brokers = {scheme: open_broker(url) for url in COLUMNS if (scheme := url.partition(":")[0]) in SCHEMES}
-    missing = set(SCHEMES.values()) - {SCHEMES[scheme] for scheme in brokers}
+def brokers_shown() -> dict[str, Broker]:
+    """A broker for each column, and the pairs."""
+    brokers = {f"{scheme}:": open_broker(url) for url in COLUMNS if (scheme := url.partition(":")[0]) in SCHEMES}
+    missing = set(SCHEMES.values()) - {SCHEMES[scheme.rstrip(":")] for scheme in brokers}
     assert not missing, f"give these a column: {missing}"
     for url, store in PAIRS:
-        brokers[f"{url.partition(':')[0]}: + {store.partition(':')[0]}"] = open_broker(url, store_url=store)
+        brokers[f"{url.partition(':')[0]}: + {store.partition(':')[0]}:"] = open_broker(url, store_url=store)
+    return brokers
+
+
+def capabilities() -> str:
+    """One row a capability, one column a broker."""
+    brokers = brokers_shown()
     rows: list[list[str]] = [["runs in", *(broker.runs_in for broker in brokers.values())]]
     for name in Capabilities.__struct_fields__:
         values = [getattr(broker.capabilities, name) for broker in brokers.values()]
         rows.append([name, *(shown(value) for value in values)])
-    return table(["", *(f"`{scheme}:`" for scheme in brokers)], rows)
+    return table(["", *(f"`{name}`" for name in brokers)], rows)
+
+
+GLANCE: Final = {
+    "durable": "survives our processes",
+    "server_crash": "survives its server",
+    "push": "wakes workers",
+    "results": "results, lookup, cancel",
+    "transactional": "joins your transaction",
+    "periodic": "schedules",
+}
+"""What decides between brokers, and what docs/brokers.md calls it."""
+
+
+def glance() -> str:
+    """One row a broker: the capabilities that decide."""
+    rows: list[list[str]] = []
+    for name, broker in brokers_shown().items():
+        values = [shown(getattr(broker.capabilities, capability)) for capability in GLANCE]
+        rows.append([f"`{name}`", broker.runs_in, *values])
+    return table(["", "jobs run in", *GLANCE.values()], rows)
+
+
+def url_options() -> str:
+    """One row an option that a URL may have."""
+    return table(["option", "of", "default", ""], options())
 
 
 def shown(value: bool | int) -> str:
@@ -73,6 +105,8 @@ def mission() -> str:
 
 WRITERS: Final[Mapping[str, Callable[[], str]]] = {
     "capabilities": capabilities,
+    "glance": glance,
+    "url_options": url_options,
     "settings": settings,
     "mission": mission,
 }
