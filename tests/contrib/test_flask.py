@@ -135,7 +135,7 @@ def test_row_C2_on_rabbitmq(identity: Place, tmp_path: Path) -> None:
         until(lambda: identity.ledger.count("S", "ada"), "the mail")
         assert worker.stop() == 0
     finally:
-        server.stop()
+        server.close()
 
 
 def with_rabbitmq() -> None:
@@ -180,7 +180,13 @@ def test_row_C3_a_class_beats_the_guess(identity: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "url", "extra"), [("redis", "redis://localhost", "redis"), ("pika", "amqp://localhost", "rabbitmq")]
+    ("driver", "url", "extra"),
+    [
+        ("redis", "redis://localhost", "redis"),
+        ("pika", "amqp://localhost", "rabbitmq"),
+        ("psycopg", "postgresql://localhost/shop", "postgres"),
+        ("pymysql", "mysql://localhost/shop", "mysql"),
+    ],
 )
 def test_row_C4_a_missing_driver_names_its_extra(identity: Place, driver: str, url: str, extra: str) -> None:
     if url.partition(":")[0] not in SCHEMES:
@@ -295,7 +301,7 @@ def test_row_F2_rabbitmq_by_a_variable_of_the_application(example: Place, tmp_pa
     try:
         reloads(example, RABBITMQ_URL=server.url())
     finally:
-        server.stop()
+        server.close()
 
 
 def reloads(example: Place, **environ: str) -> None:

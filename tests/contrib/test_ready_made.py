@@ -1,5 +1,6 @@
 """Row C7 of the mission: mail, text messages and provisioning of an identity server, end to end. The example is run as
-its operator runs it; the servers on the other side are real, and away at first."""
+its operator runs it; the servers on the other side are real, and away at first. The other brokers and frameworks are in
+`test_ready_made_everywhere`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ import pytest
 
 from support.mail_server import MailServer
 from support.place import Place, get, place_in, post
-from support.redis_server import RedisServer
 from support.scim_server import ScimServer
 from support.sites import Site
 from support.smpp_server import INVALID_DESTINATION, SmppServer
@@ -161,15 +161,6 @@ def refused_for_good(world: World, site: Site) -> None:
 @pytest.mark.timeout(240)
 def test_row_C7_on_a_file(world: World) -> None:
     everything_is_done_once(world, "sqlite:///broker.sqlite")
-
-
-@pytest.mark.timeout(240)
-def test_row_C7_on_redis(world: World, tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "redis")
-    try:
-        everything_is_done_once(world, server.url())
-    finally:
-        server.stop()
 
 
 def test_row_C7_in_the_request(world: World) -> None:

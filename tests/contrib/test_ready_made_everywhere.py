@@ -18,6 +18,7 @@ from support.mariadb_server import shared_mariadb
 from support.place import Place, place_in, post
 from support.postgres_server import shared_postgres
 from support.rabbitmq_server import RabbitServer
+from support.redis_server import RedisServer
 from support.scim_server import ScimServer
 from support.smpp_server import INVALID_DESTINATION, SmppServer
 from support.waiting import until
@@ -85,6 +86,14 @@ def on(world: World, broker_url: str, store_url: str | None = None) -> None:
         all_three(world, Kinds(app).tell, worker.text)
     assert worker.stop() == 0, worker.text()
     assert re.search(r"stopped cleanly \(\d+ done, 3 failed", worker.text())
+
+
+def test_row_C7_on_redis(world: World, tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
+    try:
+        on(world, server.url())
+    finally:
+        server.stop()
 
 
 def test_row_C7_on_postgresql(world: World) -> None:

@@ -130,4 +130,4 @@ def test_row_A1_rabbitmq(project: Project, tmp_path: Path) -> None:
         project.wait_for("end a")
         assert worker.stop() == 0
     finally:
-        server.stop()
+        server.close()
