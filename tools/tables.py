@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from commands import commands
 from outwork.brokers import SCHEMES, open_broker
 from outwork.brokers.base import Broker, Capabilities
 from outwork.settings import READERS, Settings, flat
@@ -105,6 +106,7 @@ def mission() -> str:
 
 WRITERS: Final[Mapping[str, Callable[[], str]]] = {
     "capabilities": capabilities,
+    "commands": commands,
     "glance": glance,
     "url_options": url_options,
     "settings": settings,
