@@ -9,7 +9,10 @@ from django.test import TestCase, TransactionTestCase, override_settings
 from kiosk import tasks
 from kiosk.models import Order
 
-from outwork.contrib.django.testing import TaskAssertions
+from outwork.contrib.django import app_of
+from outwork.contrib.django.testing import TaskAssertions, enqueued
+from outwork.contrib.mail import Mail, Mailer, MailSettings
+from support.mail_server import MailServer
 
 PREFIX = "outwork.contrib.django."
 pytestmark = pytest.mark.usefixtures("tables")
@@ -21,6 +24,21 @@ class InATestCase(TaskAssertions, TestCase):
         self.assertEnqueued(tasks.save, "one")
         assert self.runJobs() == 1
         assert Order.objects.get().name == "one"
+
+    def test_a_ready_made_task(self) -> None:
+        """It is no task of Django's: its jobs are in the transaction, run, and shown all the same."""
+        server = MailServer()
+        try:
+            mailer = Mailer(MailSettings(host="127.0.0.1", port=server.port, sender="a@example.org"), app=app_of())
+            [sent] = mailer.send(Mail(to="ada@example.org", subject="Hello", text="Hello"))
+            [shown] = enqueued()
+            assert (shown.id, shown.task.module_path, shown.status) == (sent.id, "outwork.mail", "READY")
+            assert self.runJobs() == 1
+            assert len(server.mails) == 1
+            [shown] = enqueued()
+            assert (shown.status, shown.return_value) == ("SUCCESSFUL", "2.0.0 queued as 1")
+        finally:
+            server.stop()
 
     def test_second(self) -> None:
         self.assertNotEnqueued(tasks.save)
