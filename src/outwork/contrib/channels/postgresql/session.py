@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from asyncio import AbstractEventLoop
 from collections.abc import Iterable, Sequence
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from outwork.brokers.sql.postgresql_session import explained
+from outwork.contrib.channels.linked import LinkedSession
 from outwork.contrib.channels.pipes import Limits, Listener, Parcel, Seen, is_inbox
-from outwork.contrib.channels.postgresql.stream import Row, Stream, Value
+from outwork.contrib.channels.postgresql.stream import Opened, Row, Stream, Value
 from outwork.contrib.channels.room import Room
 from outwork.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from outwork.contrib.channels.postgresql.store import Opened, PostgreSQLStore
+    from outwork.contrib.channels.postgresql.store import PostgreSQLStore
 
 TIMEOUT: Final = 20.0
 PRUNE_EVERY: Final = 60.0
@@ -27,15 +27,12 @@ LONG: Final = struct.Struct(">q")
 DOUBLE: Final = struct.Struct(">d")
 
 
-class PostgreSQLSession:
-    """One connection, on which is listened for the pipes that somebody has waited for."""
+class PostgreSQLSession(LinkedSession[Stream, Opened]):
+    """The connection listens for the pipes that somebody has waited for."""
 
     def __init__(self, store: PostgreSQLStore, loop: AbstractEventLoop, listener: Listener) -> None:
+        super().__init__(store.spares, loop, listener)
         self._store = store
-        self._loop = loop
-        self._listener = listener
-        self._stream: Stream | None = None
-        self._connecting: asyncio.Task[Stream] | None = None
         self._listens: set[str] = set()
         self._pruned = monotonic()
         self._room = Room()
@@ -66,7 +63,8 @@ class PostgreSQLSession:
                 await stream.say(f'LISTEN "outwork_{md5(pipe, usedforsecurity=False).hexdigest()}"')
             except psycopg.Error as error:
                 raise explained(error, self._store.url) from error
-            self._listens.add(key)
+            if stream is self._stream:
+                self._listens.add(key)
         found: list[Parcel] = []
         fixed = b"f" if is_inbox(key) else b"t"
         while not found:
@@ -131,19 +129,6 @@ class PostgreSQLSession:
         ]
         return sorted(found)
 
-    def close(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-        stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        if self._listens:
-            stream.close()
-        elif (connection := stream.detach()) is not None:
-            from outwork.contrib.channels.postgresql.store import Opened
-
-            self._store.keep(Opened(connection, stream.prepared))
-
     # ---- saying -----------------------------------------------------------------------------------------------------
 
     def _name(self, key: str) -> bytes:
@@ -170,45 +155,21 @@ class PostgreSQLSession:
 
     # ---- the connection ---------------------------------------------------------------------------------------------
 
-    async def _connected(self) -> Stream:
-        """The connection, made if necessary; who asks together gets the same one."""
-        stream = self._stream
-        if stream is not None and not stream.broken:
-            return stream
-        if self._connecting is None:
-            spare = self._store.spare()
-            if spare is not None:
-                return self._begin(spare)
-            self._connecting = asyncio.ensure_future(self._connect())
-            self._connecting.add_done_callback(self._forget)
-        return await asyncio.shield(self._connecting)
+    async def _open(self) -> Opened:
+        return await self._store.connect()
 
-    def _forget(self, task: asyncio.Task[Stream]) -> None:
-        self._connecting = None
-        if not task.cancelled():
-            task.exception()  # whoever waited has it
+    def _begin(self, connection: Opened) -> Stream:
+        store = self._store
+        return Stream(connection, self._loop, store.statements, TIMEOUT, self._listener.rung, self._was_lost)
 
-    async def _connect(self) -> Stream:
-        return self._begin(await self._store.connect())
+    def _detached(self, stream: Stream) -> Opened | None:
+        return stream.detach()
 
-    def _begin(self, opened: Opened) -> Stream:
+    def _is_listening(self) -> bool:
+        return bool(self._listens)
+
+    def _stop_listening(self) -> None:
         self._listens.clear()
-        self._stream = Stream(
-            opened.connection,
-            self._loop,
-            self._store.statements,
-            opened.prepared,
-            TIMEOUT,
-            self._listener.rung,
-            self._was_lost,
-        )
-        return self._stream
-
-    def _was_lost(self, stream: Stream) -> None:
-        if stream is self._stream:
-            self._stream = None
-            self._listens.clear()
-            self._loop.call_soon(self._listener.rung, None)
 
 
 def _text(value: object) -> bytes:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import select
 from asyncio import AbstractEventLoop
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, Self
 
 import psycopg
 
@@ -17,9 +13,11 @@ from outwork.brokers.sql.postgresql import DEFAULTS, connection_options
 from outwork.brokers.sql.postgresql_session import OLDEST, explained
 from outwork.brokers.sql.sqlite import PREFIX, identifier
 from outwork.brokers.url import BrokerURL, boolean
+from outwork.contrib.channels.linked import Spares, opened
 from outwork.contrib.channels.pipes import Listener
 from outwork.contrib.channels.postgresql.session import PostgreSQLSession
 from outwork.contrib.channels.postgresql.statements import STATEMENTS, TABLES
+from outwork.contrib.channels.postgresql.stream import Opened
 from outwork.errors import BrokerRefused
 from outwork.job import Terms
 
@@ -31,17 +29,9 @@ SETTINGS: Final = {
     "jit": "off",
 }
 """A message is at most once anyhow, so no commit waits for the disk."""
-IDLE: Final = 8
 LOCK: Final = 0x6F75_7477
 """Of those who make the tables: two at once would make one of them fail."""
 IGNORED: Final = ("embedded", "prepare", "listen", "concurrency", "threads", "children")
-
-
-class Opened(NamedTuple):
-    """A connection, and the statements that are prepared on it."""
-
-    connection: psycopg.Connection[Any]
-    prepared: set[str]
 
 
 class PostgreSQLStore:
@@ -56,8 +46,7 @@ class PostgreSQLStore:
         self._conninfo = dict(conninfo)
         self._migrate = migrate
         self._made = False
-        self._spare: deque[Opened] = deque()
-        self._pid = os.getpid()
+        self.spares: Spares[Opened] = Spares(_disown)
 
     @classmethod
     def from_url(cls, url: str, prefix: str) -> Self:
@@ -83,33 +72,12 @@ class PostgreSQLStore:
         return PostgreSQLSession(self, loop, listener)
 
     def close(self) -> None:
-        while self._spare:
-            self._spare.pop().connection.close()
-
-    def spare(self) -> Opened | None:
-        """A connection that another event loop has left, in good order."""
-        self._mind_fork()
-        while self._spare:
-            opened = self._spare.pop()
-            poll = select.poll()
-            poll.register(opened.connection.fileno(), select.POLLIN)
-            if not opened.connection.closed and not poll.poll(0):
-                return opened
-            opened.connection.close()
-        return None
-
-    def keep(self, opened: Opened) -> None:
-        """Keep a connection, on which nothing is under way and nobody listens, for the next event loop."""
-        self._mind_fork()
-        if len(self._spare) < IDLE:
-            self._spare.append(opened)
-        else:
-            opened.connection.close()
+        self.spares.close()
 
     async def connect(self) -> Opened:
         """A new connection, to a database that has our tables. Raises BrokerUnavailable, BrokerRefused, SchemaError."""
         try:
-            return await asyncio.to_thread(self._connect)
+            return await opened(self._connect)
         except psycopg.Error as error:
             raise explained(error, self.url) from error
 
@@ -130,9 +98,7 @@ class PostgreSQLStore:
             raise
         return Opened(connection, set())
 
-    def _mind_fork(self) -> None:
-        """What a parent has opened is left alone in its child: closing it would tell the server."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            while self._spare:
-                keep_for_ever(self._spare.pop().connection)
+
+def _disown(opened_: Opened) -> None:
+    """What a parent has opened is left alone in its child: closing it would tell the server."""
+    keep_for_ever(opened_.connection)

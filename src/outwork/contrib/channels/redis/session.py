@@ -13,13 +13,14 @@ import hiredis
 import redis
 from redis.exceptions import MovedError
 
+from outwork.brokers.redis.connections import Wire
 from outwork.brokers.redis.faults import Fault
+from outwork.contrib.channels.linked import LinkedSession
 from outwork.contrib.channels.pipes import Limits, Listener, Parcel, Seen
 from outwork.contrib.channels.redis.scripts import script
 from outwork.contrib.channels.redis.stream import Broken, Stream
 
 if TYPE_CHECKING:
-    from outwork.brokers.redis.connections import Wire
     from outwork.contrib.channels.redis.store import RedisStore
 
 STAMP: Final = struct.Struct(">d")
@@ -28,16 +29,13 @@ ATTEMPTS: Final = 3
 PAUSE: Final = 0.05
 
 
-class RedisSession:
-    """The connection is made when it is needed, and again when it is lost and somebody asks."""
+class RedisSession(LinkedSession[Stream, Wire]):
+    """Parcels for somebody who waits are published to a name of this session's own."""
 
     def __init__(self, store: RedisStore, loop: AbstractEventLoop, listener: Listener) -> None:
+        super().__init__(store.spares, loop, listener)
         self._store = store
-        self._loop = loop
-        self._listener = listener
         self._id = os.urandom(8).hex()
-        self._stream: Stream | None = None
-        self._connecting: asyncio.Task[Stream] | None = None
         self._listens = False
         self._calls: dict[str, tuple[Any, ...]] = {}
 
@@ -89,25 +87,12 @@ class RedisSession:
         ]
         return sorted(found)
 
-    def close(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-        stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        if self._listens:
-            stream.close()
-        elif (wire := stream.detach()) is not None:
-            self._store.keep(wire)
-
     # ---- saying -----------------------------------------------------------------------------------------------------
 
     async def _run(self, name: str, *arguments: Any) -> Any:
         """The reply of a script. What the server has certainly not executed is tried again; nothing else is."""
         for attempt in range(1, ATTEMPTS + 1):
-            stream = self._stream
-            if stream is None or stream.broken:
-                stream = await self._connected()
+            stream = await self._connected()
             try:
                 return await self._send(stream, name, arguments)
             except hiredis.ReplyError as error:
@@ -147,43 +132,32 @@ class RedisSession:
 
     # ---- the connection ---------------------------------------------------------------------------------------------
 
-    async def _connected(self) -> Stream:
-        """The connection, made if necessary; who asks together gets the same one."""
-        if self._connecting is None:
-            spare = None if self._listens else self._store.spare()
-            if spare is not None:
-                self._stream = self._begin(spare)
-                return self._stream
-            self._connecting = asyncio.ensure_future(self._connect())
-            self._connecting.add_done_callback(self._forget)
-        return await asyncio.shield(self._connecting)
+    async def _open(self) -> Wire:
+        return await self._store.connect()
 
-    def _forget(self, task: asyncio.Task[Stream]) -> None:
-        self._connecting = None
-        if not task.cancelled():
-            task.exception()  # whoever waited has it
+    def _begin(self, connection: Wire) -> Stream:
+        return Stream(connection, self._loop, self._store.options.timeout, self._heard, self._was_lost)
 
-    async def _connect(self) -> Stream:
-        wire = await self._store.connect()
-        stream = self._stream = self._begin(wire)
-        return stream
+    def _detached(self, stream: Stream) -> Wire | None:
+        return stream.detach()
 
-    def _begin(self, wire: Wire) -> Stream:
+    def _is_listening(self) -> bool:
+        return self._listens
+
+    def _stop_listening(self) -> None:
         self._listens = False
-        return Stream(wire, self._loop, self._store.options.timeout, self._heard, self._was_lost)
 
     async def _listen(self) -> None:
         """Begin to hear what is published to this session."""
-        stream = self._stream
-        if stream is None or stream.broken:
-            stream = await self._connected()
+        stream = await self._connected()
         if self._listens:
             return
         try:
             await stream.call(("SUBSCRIBE", f"{self._store.prefix}s:{self._id}"))
         except (hiredis.ReplyError, Broken) as error:
             raise self._explained(error, stream).as_error() from error
-        self._listens = True
+        if stream is self._stream:
+            self._listens = True
 
     def _heard(self, words: list[Any]) -> None:
         if words[0] == b"message":
@@ -192,10 +166,8 @@ class RedisSession:
 
     def _was_lost(self, stream: Stream) -> None:
         if stream is self._stream:
-            self._stream = None
-            self._listens = False
             self._store.connections.lost(stream.wire.era)
-            self._loop.call_soon(self._listener.rung, None)
+        super()._was_lost(stream)
 
     def _drop(self, stream: Stream) -> None:
         """It leads to a server that is not the right one any more."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import select
-import threading
 from asyncio import AbstractEventLoop
-from collections import deque
 from typing import Final, Self
 
 import redis
 from msgspec.structs import replace
 
-from outwork.brokers.redis.connections import IDLE, Connections, Wire
+from outwork.brokers.redis.connections import Connections, Wire
 from outwork.brokers.redis.faults import Fault, explain
 from outwork.brokers.redis.options import Options, read_options
+from outwork.contrib.channels.linked import Spares, opened
 from outwork.contrib.channels.pipes import Listener
 from outwork.contrib.channels.redis.session import RedisSession
 
@@ -30,9 +27,7 @@ class RedisStore:
         self.url = options.url
         self.connections = Connections(options)
         self.prefix = f"{{{options.namespace}}}:"
-        self._spare: deque[Wire] = deque()
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self.spares: Spares[Wire] = Spares(_disown)
 
     @classmethod
     def from_url(cls, url: str, prefix: str) -> Self:
@@ -43,38 +38,12 @@ class RedisStore:
         return RedisSession(self, loop, listener)
 
     def close(self) -> None:
-        with self._lock:
-            while self._spare:
-                self._spare.pop().close()
-
-    def spare(self) -> Wire | None:
-        """A connection that another event loop has left, in good order."""
-        self._mind_fork()
-        while self._spare:
-            try:
-                wire = self._spare.pop()
-            except IndexError:
-                return None
-            poll = select.poll()
-            poll.register(wire.fileno(), select.POLLIN)
-            if not poll.poll(0):
-                return wire
-            # Something is to be read although nothing was asked: the server has closed it.
-            wire.close()
-        return None
-
-    def keep(self, wire: Wire) -> None:
-        """Keep a connection, on which nothing is under way and nobody listens, for the next event loop."""
-        self._mind_fork()
-        if len(self._spare) < IDLE:
-            self._spare.append(wire)
-        else:
-            wire.close()
+        self.spares.close()
 
     async def connect(self) -> Wire:
         """A new connection. Raises BrokerUnavailable, BrokerRefused."""
         try:
-            return await asyncio.to_thread(self._connect)
+            return await opened(self._connect)
         except Fault as fault:
             raise fault.as_error() from fault
 
@@ -103,10 +72,7 @@ class RedisStore:
             self.connections.lost(wire.era, fault.place if self.options.layout == "cluster" else None)
         return fault
 
-    def _mind_fork(self) -> None:
-        """A child closes its copies of the parent's sockets, which does the parent no harm."""
-        if self._pid != os.getpid():
-            with self._lock:
-                self._pid = os.getpid()
-                while self._spare:
-                    os.close(self._spare.pop().fileno())
+
+def _disown(wire: Wire) -> None:
+    """A child closes its copies of the parent's sockets, which does the parent no harm."""
+    os.close(wire.socket.detach())
