@@ -36,12 +36,12 @@ local function hand(pipe, parcel)
     end
 end
 
--- Give the first parcels to those who wait.
+-- Give the first parcels that have not expired to those who wait.
 local function feed(pipe)
     local list = P .. 'c:' .. pipe
     while true do
         local first = redis.call('LINDEX', list, 0)
-        if not first or not hand(pipe, first) then return end
+        if not first or (expires(first) > now and not hand(pipe, first)) then return end
         redis.call('LPOP', list)
     end
 end
