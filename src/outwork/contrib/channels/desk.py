@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, Task
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -27,6 +28,8 @@ AT_ONCE: Final = 128
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 5.0
 LINE_EVERY: Final = 60.0
+PATIENCE: Final = 2.0
+"""Seconds for which a loop that ends waits for what is under way."""
 
 logger = logging.getLogger("outwork.channels")
 
@@ -35,6 +38,19 @@ class Room(Protocol):
     """How many messages a channel may hold."""
 
     def of(self, channel: str) -> int: ...
+
+
+class Moved(Exception):
+    """This desk is closing: there is another one."""
+
+
+class Errand(Task[Any]):
+    """A take or a putting back. A loop that ends cancels all its tasks; but the parcels of a take without an end would
+    be lost, so this one is cancelled a little later."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        self.get_loop().call_later(PATIENCE, super().cancel, msg)
+        return True
 
 
 class Reader:
@@ -76,12 +92,14 @@ class Desk:
         self._told = 0.0
         self._closed = False
         self._errands: set[Future[Any]] = set()
+        self._own: set[Waiter] = set()
         self.session: Session = store.open(loop, self)
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
     async def read(self, key: str, limit: int) -> list[Parcel]:
-        """Up to `limit` parcels of a fixed channel, at least one. A cancelled call puts back what it was given."""
+        """Up to `limit` parcels of a fixed channel, at least one. A cancelled call puts back what it was given. Raises
+        Moved, BrokerRefused."""
         line = self._line(key)
         reader = Reader(self._loop.create_future(), limit)
         line.readers.append(reader)
@@ -101,19 +119,21 @@ class Desk:
             line.readers.remove(reader)
         if future.done() and not future.cancelled() and future.exception() is None:
             await self.put_back(line.key, future.result())
-        if line.asking is not None and not line.readers:
+        while line.asking is not None and not line.readers:
             await asyncio.wait([line.asking])
+            await asyncio.sleep(0)  # now it has been answered, too
         if self._errands:
             await asyncio.wait(self._errands)
 
     async def read_own(self, channel: str, key: str) -> bytes:
-        """The body of the next message of a channel of this process."""
+        """The body of the next message of a channel of this process. Raises Moved."""
         waiter = Waiter(self._loop, self._loop.create_future())
         body = self._stash.wait(channel, waiter)
         if body is not None:
             return body
         line = self._line(key)
         line.waiting += 1
+        self._own.add(waiter)
         self._want(line)
         try:
             return await waiter.future
@@ -123,6 +143,7 @@ class Desk:
             raise
         finally:
             line.waiting -= 1
+            self._own.discard(waiter)
             self._forget_if_idle(line)
 
     async def put_back(self, key: str, parcels: list[Parcel]) -> None:
@@ -152,6 +173,8 @@ class Desk:
                 self.session.mute(key)  # so that unread messages fill the pipe, and not this process
             return
         if line is None or not line.readers:
+            if line is not None:
+                line.empty = False
             self._later(self.put_back(key, [parcel]))
             return
         # The store tells each reader once; and what a take under way has found may be older than this.
@@ -183,8 +206,11 @@ class Desk:
         if self._timer is None:
             self._watch(LOOK_AGAIN)
         line.rung = False
-        line.asking = asyncio.ensure_future(self.session.take(line.key, limit))
+        line.asking = Errand(self._take(line.key, limit), loop=self._loop)
         line.asking.add_done_callback(lambda asked: self._answered(line, asked))
+
+    async def _take(self, key: str, limit: int) -> list[Parcel]:
+        return await self.session.take(key, limit)
 
     def _answered(self, line: Line, asked: Future[list[Parcel]]) -> None:
         line.asking = None
@@ -240,9 +266,9 @@ class Desk:
                 channel = key + local
                 self._stash.put(channel, body, room=self._room.of(channel))
 
-    def _later(self, work: Awaitable[Any]) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin what nobody waits for; kept here, because the loop itself holds its tasks weakly."""
-        task = asyncio.ensure_future(work)
+        task = Errand(work, loop=self._loop)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
@@ -262,9 +288,29 @@ class Desk:
             elif line.asking is None:
                 del self._lines[line.key]
 
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    async def leave(self) -> None:
+        """Send everybody who waits to the next desk, and let end what is under way."""
+        for line in self._lines.values():
+            while line.readers:
+                _send_away(line.readers.popleft().future)
+        for waiter in self._own:
+            _send_away(waiter.future)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while under_way := {*self._errands, *(line.asking for line in self._lines.values() if line.asking)}:
+                    await asyncio.wait(under_way)
+                    await asyncio.sleep(0)
+
     def close(self) -> None:
-        """The loop ends."""
+        """The loop ends, or everybody has left."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self.session.close()
+
+
+def _send_away(future: Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(Moved())

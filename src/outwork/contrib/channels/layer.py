@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from outwork import errors
 from outwork.brokers.url import masked
-from outwork.contrib.channels.desk import Desk
+from outwork.contrib.channels.desk import Desk, Moved
 from outwork.contrib.channels.loops import ByLoop
 from outwork.contrib.channels.messages import Codec
 from outwork.contrib.channels.names import Capacities, check_channel, check_fixed, check_group
@@ -81,8 +81,8 @@ class OutworkChannelLayer:
     ) -> None:
         if serializer_format not in FORMATS:
             raise SettingsError(f"serializer_format is one of {', '.join(FORMATS)}, not {serializer_format!r}")
-        if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]+", prefix):
-            raise SettingsError(f"prefix is made of letters, digits and .:_- , not {prefix!r}")
+        if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]+", prefix, re.ASCII):
+            raise SettingsError(f"prefix is made of ASCII letters, digits and .:_- , not {prefix!r}")
         self.expiry = expiry
         self.group_expiry = group_expiry
         self.capacity = capacity
@@ -155,7 +155,10 @@ class OutworkChannelLayer:
         while True:
             body = self._stash.take(channel)
             if body is None:
-                body = await self._desks.here().read_own(channel, key)
+                try:
+                    body = await self._desks.here().read_own(channel, key)
+                except Moved:
+                    continue
             message = self._decoded(channel, body)
             if message is not None:
                 return message
@@ -166,10 +169,13 @@ class OutworkChannelLayer:
         Whoever does not handle all of them gives the others to `put_back`. Raises InvalidChannel, BrokerRefused.
         """
         check_fixed(channel)
-        desk = self._desks.here()
         while True:
+            try:
+                parcels = await self._desks.here().read(channel, limit)
+            except Moved:
+                continue
             found: list[Message] = []
-            for parcel in await desk.read(channel, limit):
+            for parcel in parcels:
                 decoded = self._decoded(channel, unpacked(parcel.content)[1])
                 if decoded is not None:
                     message = Message(decoded)
@@ -225,8 +231,15 @@ class OutworkChannelLayer:
         return await self._desks.here().session.survey()
 
     async def close_pools(self) -> None:
-        """Close what this event loop uses; a later call opens it again. The end of a loop does the same."""
-        self._desks.close_here()
+        """Close what this event loop uses; a later call opens it again, and so does a `receive` that waits.
+
+        The end of a loop does the same."""
+        desk = self._desks.pop_here()
+        if desk is not None:
+            try:
+                await desk.leave()
+            finally:
+                desk.close()
         self._store.close()
 
     def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:

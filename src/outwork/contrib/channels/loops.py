@@ -22,6 +22,7 @@ class ByLoop(Generic[T]):
     def __init__(self, make: Callable[[AbstractEventLoop], T]) -> None:
         self._make = make
         self._made: dict[AbstractEventLoop, T] = {}
+        self._watched: set[AbstractEventLoop] = set()
 
     def here(self) -> T:
         """That of the running loop."""
@@ -33,20 +34,21 @@ class ByLoop(Generic[T]):
             self._close_with(loop)
         return made
 
-    def close_here(self) -> None:
-        """Close that of the running loop; the next use makes another one."""
-        made = self._made.pop(asyncio.get_running_loop(), None)
-        if made is not None:
-            made.close()
+    def pop_here(self) -> T | None:
+        """That of the running loop, if there is one, to be closed; the next use makes another one."""
+        return self._made.pop(asyncio.get_running_loop(), None)
 
     def __len__(self) -> int:
         return len(self._made)
 
     def _close_with(self, loop: AbstractEventLoop) -> None:
-        """asyncio tells nobody that a loop is closed, so its `close` is wrapped."""
+        """asyncio tells nobody that a loop is closed, so its `close` is wrapped, once."""
+        if loop in self._watched:
+            return
         original = loop.close
 
         def close(_: Any) -> None:
+            self._watched.discard(loop)
             made = self._made.pop(loop, None)
             if made is not None:
                 made.close()
@@ -57,7 +59,10 @@ class ByLoop(Generic[T]):
             loop.close = MethodType(close, loop)  # type: ignore[method-assign]
         except AttributeError:  # a loop whose methods cannot be replaced: `_sweep` finds it later
             return
+        self._watched.add(loop)
 
     def _sweep(self) -> None:
-        for loop in [loop for loop in self._made if loop.is_closed()]:
-            self._made.pop(loop).close()
+        """Other threads come, go and sweep meanwhile."""
+        for loop in list(self._made):
+            if loop.is_closed() and (made := self._made.pop(loop, None)) is not None:
+                made.close()

@@ -7,6 +7,7 @@ import threading
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -78,8 +79,9 @@ class MemorySession:
             here = False
         if here:
             self._listener.rung(key)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._listener.rung, key)
+        else:
+            with suppress(RuntimeError):  # that loop was closed, and nobody waits there
+                self._loop.call_soon_threadsafe(self._listener.rung, key)
 
     async def push(self, key: str, content: bytes, room: int, expiry: float) -> float | None:
         store, now = self._store, monotonic()

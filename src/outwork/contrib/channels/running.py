@@ -14,7 +14,7 @@ from outwork import __version__
 from outwork.contrib.channels.instance import Application
 from outwork.contrib.channels.layer import OutworkChannelLayer
 from outwork.contrib.channels.worker import GRACE, ChannelWorker
-from outwork.errors import BrokerUnavailable, SettingsError
+from outwork.errors import BrokerFull, BrokerUnavailable, SettingsError
 from outwork.worker import logs
 
 logger = logging.getLogger("outwork.channels")
@@ -47,7 +47,7 @@ async def _serve(
         loop.add_signal_handler(number, worker.stop)
     try:
         await layer.attend(list(channels))
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, BrokerFull) as error:
         logger.error("%s. Waiting for it", error)
     names = ", ".join(f"{name}:{lanes}" if lanes > 1 else name for name, lanes in channels.items())
     logger.info("outwork %s · %s · channels %s", __version__, layer.url, names)

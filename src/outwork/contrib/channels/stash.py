@@ -58,7 +58,7 @@ class Stash:
                 if not line:
                     del self._waiting[channel]
         future = waiter.future
-        if future.done() and not future.cancelled():
+        if future.done() and not future.cancelled() and future.exception() is None:
             self.put(channel, future.result(), room=None, first=True)
 
     def put(self, channel: str, body: bytes, *, room: int | None, first: bool = False) -> bool:
