@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 
 import pytest
+from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 from kiosk import tasks
 from kiosk.models import Order
 
-from outwork.contrib.django import app_of
+from outwork.contrib.django import app_of, options
 from outwork.contrib.django.testing import TaskAssertions, enqueued
 from outwork.contrib.mail import Mail, Mailer, MailSettings
 from support.mail_server import MailServer
@@ -62,6 +63,15 @@ class InATestCase(TaskAssertions, TestCase):
                 assert self.runJobs() == 1
                 result.refresh()
                 assert result.return_value == 2
+
+    def test_a_unique_job(self) -> None:
+        """The transaction of a test is no reason to wait; one in it is."""
+        only = options(unique=True)(tasks.add)
+        assert only.enqueue(1).id == only.enqueue(1).id
+        with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
+            first, second = only.enqueue(2), only.enqueue(2)
+        assert first.id == second.id
+        assert self.runJobs() == 2
 
     def test_other_backends(self) -> None:
         with override_settings(TASKS={"default": {"BACKEND": PREFIX + "DummyBackend", "QUEUES": []}}):

@@ -27,6 +27,7 @@ from outwork.contrib.django.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
 )
+from outwork.contrib.django.connections import is_in_test_only, is_in_transaction
 from outwork.contrib.django.load import hand_down
 from outwork.contrib.django.results import BACKEND, change, new_result, result_of, take
 from outwork.contrib.django.tasks import OutworkTask, check_options, check_types
@@ -207,12 +208,14 @@ class OutworkBackend(BaseTaskBackend):
             return self._run_here(call, result)
         if self.runs_in == "nowhere":
             return self._record(call, result)
-        if not self._waits_for_commit():
+        using = self._waits_for(call)
+        outbox = self.app.outbox
+        if using is None:
             self._send(call, result)
-        elif self.app.outbox is not None and self.app.outbox.is_kept():
-            self._leave(call, result, self.app.outbox)
+        elif outbox is not None and outbox.using == using and outbox.is_kept():
+            self._leave(call, result, outbox)
         else:
-            transaction.on_commit(lambda: self._send(call, result), using=self.transaction_of)
+            transaction.on_commit(lambda: self._send(call, result), using=using)
         return result
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> MadeCall:
@@ -249,7 +252,7 @@ class OutworkBackend(BaseTaskBackend):
                 return
             task_enqueued.send(sender=type(self), task_result=result)
 
-        transaction.on_commit(send, using=self.transaction_of)
+        transaction.on_commit(send, using=outbox.using)
 
     def _take_over(self, result: TaskResult, job_id: str) -> None:
         """A unique job: this other one stands for the call, as long as it is not over and forgotten."""
@@ -300,10 +303,10 @@ class OutworkBackend(BaseTaskBackend):
         """Whether the jobs are in another place than the database whose commit is waited for."""
         return True
 
-    def _waits_for_commit(self) -> bool:
-        if not self.options.get("enqueue_on_commit", True):
-            return False
-        return bool(transaction.get_connection(self.transaction_of).in_atomic_block)
+    def _waits_for(self, call: MadeCall) -> str | None:
+        """The database whose commit this job waits for; None if there is nothing to wait for."""
+        waits = self.options.get("enqueue_on_commit", True)
+        return self.transaction_of if waits and is_in_transaction(self.transaction_of) else None
 
     # ---- results ----------------------------------------------------------------------------------------------------
 
@@ -428,10 +431,21 @@ class DatabaseBackend(OutworkBackend):
         return database_of(self.options.get("database"))
 
     def _is_elsewhere(self) -> bool:
-        return self.database != self.transaction_of
+        """Or whether some jobs have to wait for the commit all the same."""
+        if self.database != self.transaction_of:
+            return True
+        declared = [task.options for task in self.app.tasks.values()]
+        return any(options.unique is not None or options.fair_key is not None for options in declared)
 
-    def _waits_for_commit(self) -> bool:
-        return super()._waits_for_commit() and not transaction.get_connection(self.database).in_atomic_block
+    def _waits_for(self, call: MadeCall) -> str | None:
+        """A job that has to look at others takes locks, which the caller's transaction would hold for as long as it
+        lasts: against the workers, and against others that enqueue the same keys in another order. The transaction of
+        a test is nobody's but its own."""
+        if not is_in_transaction(self.database):
+            return super()._waits_for(call)
+        bound = call.ties is not None and call.ties.bound_at_enqueue
+        waits = bound and self.options.get("enqueue_on_commit", True)
+        return self.database if waits and not is_in_test_only(self.database) else None
 
     @property
     def transaction_of(self) -> str:

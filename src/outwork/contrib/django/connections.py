@@ -1,11 +1,12 @@
-"""Django's database connections around an attempt: none that is broken or too old is used, none is left open."""
+"""Django's database connections: around an attempt none that is broken or too old is used, none is left open; and
+whether one is in a transaction."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections, transaction
 
 from outwork.context import TaskContext
 from outwork.immediate import WORKER as CALLER
@@ -34,3 +35,14 @@ async def aaround(context: TaskContext) -> AsyncIterator[None]:
         yield
     finally:
         await close()
+
+
+def is_in_transaction(alias: str) -> bool:
+    """False for an alias that is not there, which the broker says."""
+    return alias in connections and bool(transaction.get_connection(alias).in_atomic_block)
+
+
+def is_in_test_only(alias: str) -> bool:
+    """Whether the only transactions here are those that Django's TestCase wraps around its tests."""
+    blocks = getattr(transaction.get_connection(alias), "atomic_blocks", [])
+    return all(getattr(block, "_from_testcase", False) for block in blocks)

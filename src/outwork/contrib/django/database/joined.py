@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connections, transaction
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
@@ -84,7 +84,8 @@ class JoinedDatabase(Database):
         return self.patiently(look)
 
     def patiently(self, run: Callable[[], T]) -> T:
-        """Once, inside a transaction of the caller's; outside of one again, where the database was only busy."""
+        """Again, where the database was only busy: outside of a transaction of the caller's, and inside where a
+        savepoint was rolled back, because another one made the row that was to be made."""
         deadline = time.monotonic() + PATIENCE
         pause = 0.001
         while True:
@@ -93,8 +94,13 @@ class JoinedDatabase(Database):
             except Overtaken:
                 if time.monotonic() > deadline:
                     raise BrokerUnavailable(f"{self.alias}: other transactions were always faster") from None
-            except (OperationalError, BrokerUnavailable) as error:
-                if self.connection.in_atomic_block or not self.is_busy(error) or time.monotonic() > deadline:
+            except (IntegrityError, OperationalError, BrokerUnavailable) as error:
+                undone = isinstance(error, IntegrityError) and not self.connection.needs_rollback
+                if (
+                    (self.connection.in_atomic_block and not undone)
+                    or not self.is_busy(error)
+                    or time.monotonic() > deadline
+                ):
                     raise
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 1.5, LONGEST_PAUSE)

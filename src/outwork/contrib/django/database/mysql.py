@@ -30,7 +30,7 @@ class JoinedMySQL(JoinedServer):
     """Through Django's connection; after the commit a sleeping worker is woken."""
 
     dialect: ClassVar[str] = "mysql"
-    again = frozenset({1205, 1213})
+    again = frozenset({1205, 1213, 1062})
     missing = frozenset({1146})
     clock = NOW
 

@@ -58,7 +58,7 @@ class JoinedPostgreSQL(JoinedServer):
     """Through Django's connection; a NOTIFY in the transaction wakes the workers when it is committed."""
 
     dialect: ClassVar[str] = "postgresql"
-    again = frozenset({"40001", "40P01", "55P03"})
+    again = frozenset({"40001", "40P01", "55P03", "23505"})
     missing = frozenset({"42P01"})
     clock = NOW
 
