@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from api import api
 from commands import commands
 from outwork.brokers import SCHEMES, open_broker
 from outwork.brokers.base import Broker, Capabilities
@@ -106,6 +107,7 @@ def mission() -> str:
 
 WRITERS: Final[Mapping[str, Callable[[], str]]] = {
     "capabilities": capabilities,
+    "api": api,
     "commands": commands,
     "glance": glance,
     "url_options": url_options,

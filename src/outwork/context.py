@@ -17,7 +17,8 @@ from outwork.progress import Progress
 
 class TaskContext:
     """The job that is running: given to a task declared with `takes_context=True` as its first parameter `context`,
-    and found by `current_context()` anywhere below it. `worker_id` is the worker that runs it.
+    and found by `current_context()` anywhere below it. `worker_id` is the worker that runs it, `cancelled` whether
+    somebody wants the job cancelled.
     """
 
     __slots__ = ("_claimed", "_job", "_news", "_said", "cancelled", "on_news", "worker_id")
