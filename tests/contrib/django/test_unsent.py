@@ -71,7 +71,28 @@ def test_nothing_of_what_is_rolled_back(backend: Backend) -> None:
     with transaction.atomic():
         tasks.add.enqueue(3)
         transaction.set_rollback(True)
-    assert [job.args for job in enqueued()] == [[1]]
+    with transaction.atomic():
+        tasks.add.enqueue(4)
+    assert [job.args for job in enqueued()] == [[1], [4]]
+    assert kept() == []
+
+
+def test_a_transaction_is_sent_together(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, sizes = backend.app.broker, []
+
+    def enqueue(jobs: Sequence[Any]) -> list[Any]:
+        sizes.append(len(jobs))
+        return type(broker).enqueue(broker, jobs)
+
+    monkeypatch.setattr(broker, "enqueue", enqueue)
+    with transaction.atomic():
+        results = [tasks.add.enqueue(number) for number in range(5)]
+        with transaction.atomic():
+            tasks.add.enqueue(5)
+            transaction.set_rollback(True)
+    assert sizes == [5]
+    assert all(result.enqueued_at for result in results)
+    assert [job.id for job in enqueued()] == [result.id for result in results]
     assert kept() == []
 
 

@@ -33,7 +33,7 @@ from outwork.contrib.django.results import BACKEND, change, new_result, result_o
 from outwork.contrib.django.tasks import OutworkTask, check_options, check_types
 from outwork.contrib.django.unsent import Outbox
 from outwork.durations import seconds_of
-from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, OutworkError, SettingsError, Undecodable
+from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError, SettingsError, Undecodable
 from outwork.job import WIRE_VERSION, Job, Record
 from outwork.task import Call
 
@@ -238,21 +238,15 @@ class OutworkBackend(BaseTaskBackend):
 
     def _leave(self, call: MadeCall, result: TaskResult, outbox: Outbox) -> None:
         """Keep a job in the transaction; when that is committed, send it."""
-        job = self.app.make_job(call)
-        outbox.put(job)
 
-        def send() -> None:
-            answers = outbox.send([job])
-            answer = answers[0] if answers else None  # of a broker that is away: it will have it
-            if isinstance(answer, EnqueueError) and not isinstance(answer, BrokerFull):
-                raise answer
+        def sent(instead: Standing | None) -> None:
             change(result, enqueued_at=timezone.now())
-            if isinstance(answer, Standing):
-                self._take_over(result, answer.job_id)
+            if instead is not None:
+                self._take_over(result, instead.job_id)
                 return
             task_enqueued.send(sender=type(self), task_result=result)
 
-        transaction.on_commit(send, using=outbox.using)
+        outbox.put(self.app.make_job(call), sent)
 
     def _take_over(self, result: TaskResult, job_id: str) -> None:
         """A unique job: this other one stands for the call, as long as it is not over and forgotten."""

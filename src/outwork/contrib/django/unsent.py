@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from django.apps import apps
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, connections, router, transaction
 from django.db.models import FloatField, Func, Value
 
 from outwork import codec
-from outwork.brokers.base import Accepted
+from outwork.brokers.base import Accepted, Standing
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, EnqueueError, SchemaError, Undecodable
 from outwork.ids import new_claim_id
 from outwork.job import Job
@@ -59,6 +60,13 @@ class Clock(Func):
         return "(UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6)", []
 
 
+class Sending(NamedTuple):
+    """A job that is to be sent at the commit, and who is to hear of it."""
+
+    job: Job
+    sent: Callable[[Standing | None], None]
+
+
 class Outbox:
     """The rows of one backend in the database whose transactions its callers use.
 
@@ -73,6 +81,7 @@ class Outbox:
         self._there = False
         self._look_again = 0.0
         self._said: dict[str, float] = {}
+        self._parcels: WeakKeyDictionary[Any, dict[str, Sending]] = WeakKeyDictionary()
 
     @property
     def _rows(self) -> Any:
@@ -83,8 +92,10 @@ class Outbox:
 
     def is_kept(self) -> bool:
         """Whether a row can be written: the application is installed, and its table exists."""
-        if self._there or time.monotonic() < self._look_again:
-            return self._there
+        if self._there:
+            return True
+        if time.monotonic() < self._look_again or not self._wanted():
+            return False
         if self.is_missing() and self._is_due("missing"):
             logger.warning(
                 "the database %r has no table outwork_unsent, so a job is lost if its process dies between the commit "
@@ -121,11 +132,49 @@ class Outbox:
 
     # ---- in the caller's transaction, and at its commit -------------------------------------------------------------
 
-    def put(self, job: Job) -> None:
-        """Keep a job, as part of the transaction."""
+    def put(self, job: Job, sent: Callable[[Standing | None], None]) -> None:
+        """Keep a job as part of the transaction, and send it when that is committed. `sent` hears of it then; from that
+        moment on it is known to reach the broker, even if that is away."""
         self._rows.create(
             id=job.id, backend=self._app.alias, body=codec.encode_job(job), send_at=Clock() + Value(GRACE)
         )
+        parcel = self._parcel()
+        parcel[job.id] = Sending(job, sent)
+        transaction.on_commit(lambda: self._send_all(parcel, job.id), using=self.using)
+
+    def _parcel(self) -> dict[str, Sending]:
+        """The jobs of this transaction. Of one that was rolled back some may be in it, too: they have no rows."""
+        connection = connections[self.using]
+        with self._lock:
+            parcel = self._parcels.get(connection)
+            if not parcel or not connection.run_on_commit:
+                parcel = self._parcels[connection] = {}
+        return parcel
+
+    def _send_all(self, parcel: dict[str, Sending], first: str) -> None:
+        """Send what a transaction has committed, together. Raises what the broker refused, once all is done."""
+        left, refused = list(parcel.values()), None
+        if connections[self.using].in_atomic_block:  # a test runs the callbacks that it wants to run
+            left = [one for one in left if one.job.id == first]
+        for one in left:
+            del parcel[one.job.id]
+        for some in (left[start : start + BATCH] for start in range(0, len(left), BATCH)):
+            if len(left) > 1:  # some of them may have been in a savepoint that was rolled back
+                ids = [one.job.id for one in some]
+                there = set(self._rows.filter(pk__in=ids).values_list("pk", flat=True))
+                some = [one for one in some if one.job.id in there]
+            if not some:
+                continue
+            answers = self.send([one.job for one in some]) or [None] * len(some)
+            for (_, sent), answer in zip(some, answers, strict=True):
+                if not isinstance(answer, EnqueueError):
+                    sent(answer)
+                elif isinstance(answer, BrokerFull):
+                    sent(None)
+                else:
+                    refused = refused or answer
+        if refused is not None:
+            raise refused
 
     def find(self, job_id: str) -> Job | None:
         """A job that the broker may not have yet."""
