@@ -84,6 +84,20 @@ def by_place(jobs: Sequence[tuple[Job, bytes]], most: int) -> Iterator[tuple[boo
             yield gated, some
 
 
+def is_keyed(jobs: Sequence[tuple[Job, bytes]]) -> bool:
+    """Whether unique keys, each of them once, and gates are all that binds these jobs at their enqueue."""
+    keys: set[str] = set()
+    for job, _ in jobs:
+        ties = job.ties
+        if ties is None or ties.fair is not None or ties.awaits or ties.after or ties.reports:
+            return False
+        if ties.unique is not None:
+            if ties.unique.key in keys:
+                return False
+            keys.add(ties.unique.key)
+    return True
+
+
 def written(ties: Ties | None) -> str | None:
     """Ties, to be stored."""
     return None if ties is None else _encode(ties).decode()

@@ -29,6 +29,7 @@ from outwork.brokers.base import (
 )
 from outwork.brokers.ledger import Change
 from outwork.brokers.sql import foreign
+from outwork.brokers.sql.books import is_keyed
 from outwork.brokers.sql.claiming import Claiming
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Database, Interrupted, Transaction
@@ -83,6 +84,8 @@ class SQLBroker(SQLSteering, Broker):
     def _accept(self, jobs: Sequence[tuple[Job, bytes]]) -> Sequence[Accepted]:
         if not any(job.ties is not None for job, _ in jobs):
             self._database.accept(jobs)
+            return [None] * len(jobs)
+        if is_keyed(jobs) and self._database.accept_keyed(jobs):
             return [None] * len(jobs)
         return self._write(Role.ACCEPT, lambda tx: ledger.enqueue(tx, jobs))
 

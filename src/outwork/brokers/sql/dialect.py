@@ -392,6 +392,11 @@ class Database(ABC):
         """Add new free jobs with their envelopes, each in its place; one whose id is known is left as it is. Durable
         when it returns; wakes a waiting worker."""
 
+    def accept_keyed(self, jobs: Sequence[tuple[Job, bytes]]) -> bool:
+        """The same in one message for jobs that `books.is_keyed`, if nobody holds their keys and none of them is known.
+        False: nothing was done; somebody has to look closer, or this database has no such way."""
+        return False
+
     def insertion(self, jobs: Sequence[tuple[Job, bytes]]) -> list[Statement]:
         """The same as statements, in their order, for a connection that is not ours."""
         raise Unsupported("this broker takes no connection= but its own. Nothing was enqueued")

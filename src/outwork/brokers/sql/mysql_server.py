@@ -20,7 +20,7 @@ from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement
 from outwork.brokers.sql.migrate import Step, standing, todo
 from outwork.brokers.sql.mysql_session import MySQLTransaction, Session, moment
-from outwork.brokers.sql.mysql_statements import SQL, among, insertion, lock_of
+from outwork.brokers.sql.mysql_statements import SQL, among, insertion, keyed_insertion, lock_of
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
 from outwork.brokers.sql.server_moves import ServerTransaction
 from outwork.brokers.sql.server_outbox import Said
@@ -116,7 +116,24 @@ class MySQLServer(ServerDatabase[Session]):
             self.patiently(Role.ACCEPT, lambda session, some=some: self._accept(session, some))  # type: ignore[misc]
 
     def _accept(self, session: Session, jobs: Sequence[tuple[Job, bytes]]) -> None:
-        texts = insertion(self._sql, self.prefix, jobs, new_claim_id(), self.offset(), self.pace)
+        self._put(session, insertion(self._sql, self.prefix, jobs, new_claim_id(), self.offset(), self.pace))
+
+    def accept_keyed(self, jobs: Sequence[tuple[Job, bytes]]) -> bool:
+        if self.pace is not None or len(portions(jobs)) != 1:
+            return False
+
+        def put(session: Session) -> bool:
+            try:
+                self._put(session, keyed_insertion(self._sql, self.prefix, jobs, new_claim_id(), self.offset()))
+            except pymysql.MySQLError as error:
+                if self._fault(error) is Fault.AGAIN:  # a key is held, or a job known, or is about to be
+                    return False
+                raise
+            return True
+
+        return self.patiently(Role.ACCEPT, put)
+
+    def _put(self, session: Session, texts: Sequence[Statement]) -> None:
         session.broken = True
         try:
             found = session.together(
@@ -135,7 +152,7 @@ class MySQLServer(ServerDatabase[Session]):
             for gated, run in by_place(jobs, AT_ONCE)
             for some in portions(run)
             for statement in insertion(
-                self._sql, self.prefix, some, new_claim_id(), self.offset(), self.pace, gated=gated
+                self._sql, self.prefix, some, new_claim_id(), self.offset(), self.pace, tied=gated
             )
         ]
 

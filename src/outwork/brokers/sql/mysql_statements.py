@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from outwork.brokers.base import Pace
-from outwork.brokers.sql.books import written
+from outwork.brokers.ledger import unique_cell
+from outwork.brokers.sql.books import by_place, written
 from outwork.brokers.sql.dialect import Statement
 from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
 from outwork.job import Job
 
+encode: Final = msgspec.json.Encoder().encode
 NOW: Final = "SELECT UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6"
 """In seconds, and without the session's time zone, which has an hour twice in autumn."""
 SET_NOW: Final = "SET @outwork_now = UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6 + %s"
@@ -27,9 +31,10 @@ SQL: Final = {
     "place_marked": """
         INSERT INTO {p}outbox (id, send_at) SELECT id, greatest(@outwork_now + %s, due - %s) FROM {p}job
         WHERE id {ids} AND token = %s""",
-    "place_gated": """
+    "place_bound": """
         INSERT INTO {p}bound (id, queue, task, place, solo, turn, due, expires_at)
-        SELECT id, queue, task, IF(due > @outwork_now, 'SCHEDULED', 'READY'), true, -priority, due, expires_at
+        SELECT id, queue, task, IF(due > @outwork_now, 'SCHEDULED', 'READY'), at_most_once OR %s, -priority, due,
+            expires_at
         FROM {p}job WHERE id {ids} AND token = %s""",
     "keep_outbox": "INSERT IGNORE INTO {p}meta VALUES ('outbox', %s)",
     "adopt": """
@@ -88,10 +93,12 @@ def insertion(
     offset: float,
     pace: Pace | None = None,
     *,
-    gated: bool = False,
+    tied: bool = False,
+    solo: bool = True,
+    fresh: bool = False,
 ) -> list[Statement]:
-    """The statements that add these jobs and give places to those that were not there. `gated`: all of them stand
-    before gates, else none."""
+    """The statements that add these jobs and give places to those that were not there. `tied`: all of them have ties,
+    else none; `solo`: they stand before gates. `fresh`: they fail if one of the jobs was there."""
     rows: list[str] = []
     values: list[object] = []
     for job, body in jobs:
@@ -108,22 +115,53 @@ def insertion(
         if job.expires is not None:
             expires = f"greatest({due}, @outwork_now) + %s"
             values += [*starts, job.expires]
-        values += [body, token, written(job.ties)] if gated else [body, token]
-        rows.append(f"(%s, %s, %s, %s, {due}, @outwork_now, %s, %s, {expires}, %s, %s{', %s' if gated else ''})")
+        values += [body, token, written(job.ties)] if tied else [body, token]
+        rows.append(f"(%s, %s, %s, %s, {due}, @outwork_now, %s, %s, {expires}, %s, %s{', %s' if tied else ''})")
     ids = [job.id for job, _ in jobs]
     found = [
         Statement(SET_NOW, [offset]),
         Statement(
-            f"INSERT INTO {prefix}job ({COLUMNS}{', ties' if gated else ''}) VALUES {', '.join(rows)} "
-            f"ON DUPLICATE KEY UPDATE id = {prefix}job.id",
+            f"INSERT INTO {prefix}job ({COLUMNS}{', ties' if tied else ''}) VALUES {', '.join(rows)}"
+            + ("" if fresh else f" ON DUPLICATE KEY UPDATE id = {prefix}job.id"),
             values,
         ),
     ]
     some_later = any(job.due is not None or job.delay is not None for job, _ in jobs)
-    places = ("place_gated",) if gated else ("place_ready", "place_scheduled") if some_later else ("place_ready",)
-    for name in places:
-        found.append(Statement(sql[name].replace("{ids}", among(ids)), [*ids, token]))
+    if tied:
+        found.append(Statement(sql["place_bound"].replace("{ids}", among(ids)), [solo, *ids, token]))
+    else:
+        for name in ("place_ready", "place_scheduled") if some_later else ("place_ready",):
+            found.append(Statement(sql[name].replace("{ids}", among(ids)), [*ids, token]))
     if pace is not None:
         marked = sql["place_marked"].replace("{ids}", among(ids))
         found.append(Statement(marked, [pace.grace, pace.horizon, *ids, token]))
     return found
+
+
+def keyed_insertion(
+    sql: dict[str, str], prefix: str, jobs: Sequence[tuple[Job, bytes]], token: str, offset: float
+) -> list[Statement]:
+    """The statements that add jobs with ties, and the cells of their unique keys; they fail if one was there."""
+    rows: list[str] = []
+    values: list[object] = []
+    for job, _ in sorted(jobs, key=lambda given: unique_key(given[0])):
+        unique = None if job.ties is None else job.ties.unique
+        if unique is not None:
+            begin, until = f'{{"job":{encode(job.id).decode()},"first":', "NULL"
+            values += [unique_cell(unique.key), begin]
+            if unique.seconds is None:
+                rows.append("(%s, CONCAT(%s, @outwork_now, '}'), NULL)")
+            else:
+                until = "@outwork_now + %s"
+                rows.append(f"(%s, CONCAT(%s, @outwork_now, ',\"until\":', {until}, '}}'), {until})")
+                values += [unique.seconds, unique.seconds]
+    found = [Statement(SET_NOW, [offset])]
+    if rows:
+        found.append(Statement(f"INSERT INTO {prefix}cell (name, value, until) VALUES {', '.join(rows)}", values))
+    for gated, some in by_place(jobs, len(jobs)):
+        found += insertion(sql, prefix, some, token, offset, tied=True, solo=gated, fresh=True)[1:]
+    return found
+
+
+def unique_key(job: Job) -> str:
+    return "" if job.ties is None or job.ties.unique is None else job.ties.unique.key

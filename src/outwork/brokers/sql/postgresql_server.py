@@ -11,14 +11,16 @@ import psycopg
 from psycopg.types.numeric import Int4
 
 from outwork.brokers.base import Settlement, Share
+from outwork.brokers.ledger import unique_cell
 from outwork.brokers.sql import postgresql_session as session_module
+from outwork.brokers.sql.books import written
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement, Swap
 from outwork.brokers.sql.migrate import Step, standing, todo
 from outwork.brokers.sql.postgresql_bell import ENDED, READY, PostgreSQLBell, Ring, ring_of
 from outwork.brokers.sql.postgresql_session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
 from outwork.brokers.sql.postgresql_statements import SQL, insertion
-from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers, texts
+from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers, optional_texts, texts
 from outwork.brokers.sql.postgresql_watch import Lookout
 from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
 from outwork.brokers.sql.server_moves import ServerTransaction, claimed
@@ -26,6 +28,7 @@ from outwork.brokers.sql.server_outbox import Said
 from outwork.brokers.sql.server_statements import statements
 from outwork.errors import OutworkError
 from outwork.job import TOMBSTONE_SECONDS, Done, Job, Terms
+from outwork.ties import Ties
 
 AT_ONCE: Final = 1000
 """Jobs, settlements and claims in one statement."""
@@ -149,7 +152,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
     def _accept_many(self, jobs: Sequence[tuple[Job, bytes]]) -> None:
         for some in portions(jobs):
             given = self._given(some)
-            told = sorted({("~" if j.due or j.delay else "+") + j.queue for j, _ in some})
+            told = _told(some)
 
             def put(session: Session, given: Mapping[str, object] = given, told: Sequence[str] = told) -> None:
                 name = "accept"
@@ -160,6 +163,27 @@ class PostgreSQLServer(ServerDatabase[Session]):
                     self.told(lambda: self._ring(session, [(READY, what) for what in told]))
 
             self.patiently(Role.ACCEPT, put)
+
+    def accept_keyed(self, jobs: Sequence[tuple[Job, bytes]]) -> bool:
+        if self.pace is not None or len(portions(jobs)) != 1:
+            return False
+        ties = [job.ties or Ties() for job, _ in jobs]
+        keys = [one.unique for one in ties]
+        given = {
+            **self._given(jobs),
+            "ties": optional_texts([written(one) for one in ties]),
+            "solo": flags([bool(job.at_most_once or one.gates) for (job, _), one in zip(jobs, ties, strict=True)]),
+            "cell": optional_texts([None if key is None else unique_cell(key.key) for key in keys]),
+            "held_for": floats([None if key is None else key.seconds for key in keys]),
+        }
+
+        def put(session: Session) -> bool:
+            [(clear, idle)] = session.rows(self._sql["accept_keyed"], given)
+            if clear and idle:
+                self.told(lambda: self._ring(session, [(READY, what) for what in _told(jobs)]))
+            return bool(clear)
+
+        return self.patiently(Role.ACCEPT, put)
 
     def _given(self, jobs: Sequence[tuple[Job, bytes]]) -> Mapping[str, object]:
         return {
@@ -348,6 +372,11 @@ class PostgreSQLServer(ServerDatabase[Session]):
             self._rollback(session)
             raise
         return missing
+
+
+def _told(jobs: Sequence[tuple[Job, bytes]]) -> list[str]:
+    """What is said of new jobs to those who sleep."""
+    return sorted({("~" if job.due or job.delay else "+") + job.queue for job, _ in jobs})
 
 
 def portions(jobs: Sequence[tuple[Job, bytes]]) -> list[list[tuple[Job, bytes]]]:

@@ -122,6 +122,41 @@ def _accept(marked: str) -> str:
     return f"WITH{clock},{placed}{marked}\n    SELECT {_sleeps(READY_BELL)}"
 
 
+BOUND_FIELDS: Final = (*FIELDS, ("ties", "text"), ("solo", "bool"), ("cell", "text"), ("held_for", "float8"))
+"""The same of each job with a unique key or gates: `cell` is that of its key, held for so long."""
+
+
+def _accept_keyed() -> str:
+    """All or none: if a cell or a job is there already, nothing is written; if one is made meanwhile, it fails. Each is
+    looked for by its index: EXISTS with an array would read a table that was small when the plan was made."""
+    given = f"unnest({', '.join(f'%({name})s::{kind}[]' for name, kind in BOUND_FIELDS)})"
+    names = ", ".join(name for name, _ in BOUND_FIELDS)
+    return f"""WITH{_CLOCK.replace("{offset}", "%(offset)s")},
+    given AS MATERIALIZED (
+        SELECT v.*, c.wall, coalesce(c.wall + v.delay, v.due, c.wall) AS starts
+        FROM {given} AS v ({names}) CROSS JOIN clock c),
+    clear AS MATERIALIZED (
+        SELECT NOT EXISTS (
+            SELECT 1 FROM given g WHERE (SELECT true FROM {{p}}cell c WHERE c.name = g.cell)
+                OR (SELECT true FROM {{p}}job j WHERE j.id = g.id)) AS yes),
+    new AS (
+        INSERT INTO {{p}}job (id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at,
+                              body, ties)
+        SELECT id, task, queue, priority, starts, wall, max_crashes, at_most_once, greatest(starts, wall) + expires,
+               body, ties
+        FROM given WHERE (SELECT yes FROM clear)),
+    bonds AS (
+        INSERT INTO {{p}}bound (id, queue, task, place, solo, turn, due, expires_at)
+        SELECT id, queue, task, CASE WHEN starts > wall THEN 'SCHEDULED' ELSE 'READY' END, solo, -priority, starts,
+               greatest(starts, wall) + expires
+        FROM given WHERE (SELECT yes FROM clear)),
+    keys AS (
+        INSERT INTO {{p}}cell (name, value, until)
+        SELECT cell, json_build_object('job', id, 'first', wall, 'until', wall + held_for)::text, wall + held_for
+        FROM given WHERE cell IS NOT NULL AND (SELECT yes FROM clear) ORDER BY cell)
+    SELECT (SELECT yes FROM clear), {_sleeps(READY_BELL)}"""
+
+
 # The commonest enqueue, one job for now: half of the server's work and two thirds of the client's less.
 _WALL: Final = "(extract(epoch FROM statement_timestamp())::float8 + %(offset)s::float8)"
 _ACCEPT_ONE: Final = """WITH new AS (
@@ -266,6 +301,7 @@ SQL: Final = {
     "accept_marked": _accept(_MARKED.replace("{grace}", "%(grace)s").replace("{horizon}", "%(horizon)s")),
     "accept_one": _accept_one(""),
     "accept_one_marked": _accept_one(_ONE_MARKED),
+    "accept_keyed": _accept_keyed(),
     "swap": _swap(settles=True),
     "claim": _swap(settles=False),
     "insert columns": _insert_columns("job", "insert"),

@@ -81,8 +81,12 @@ def _maybe(element: int, values: Sequence[bytes | None]) -> bytes:
     return _array(element, len(values), items)
 
 
+def optional_texts(values: Sequence[str | None]) -> Texts:
+    return Texts(_maybe(TEXT, [value if value is None else value.encode() for value in values]))
+
+
 _PACKERS: Final[Mapping[str, Callable[[Sequence[Any]], Column]]] = {
-    "text": lambda values: Texts(_maybe(TEXT, [value if value is None else value.encode() for value in values])),
+    "text": optional_texts,
     "bytea": lambda values: Blobs(_maybe(BYTEA, values)),
     "float8": floats,
     "int4": integers,

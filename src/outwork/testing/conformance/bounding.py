@@ -53,6 +53,16 @@ class BoundingPromises(Promises):
         rig.take_one()
         assert rig.claim() == []
 
+    def test_a_repeated_enqueue_of_a_job_that_has_ended_takes_no_key(self, rig: Rig) -> None:
+        rig.need("unique", "idempotent")
+        job = tied(unique())
+        rig.put(job)
+        rig.settle(rig.take_one(), Done(b"1"))
+        assert rig.offer(job) == [None]
+        assert rig.offer(tied(unique()), job) == [None, None]
+        rig.take_one()
+        assert rig.claim() == []
+
     def test_a_key_can_be_refused_instead(self, rig: Rig) -> None:
         rig.need("unique")
         first = rig.put_one(tied(unique()))
