@@ -55,6 +55,8 @@ OTHERS: Final = {
         "contrib/channels/test_workers.py::test_a_worker_that_was_idle_is_not_deaf",
         "contrib/channels/test_workers.py::test_poison_of_every_kind",
         "contrib/channels/test_workers.py::test_sigterm_leaves_a_thousand_unread",
+        "contrib/channels/test_workers.py::test_the_store_is_restarted_while_workers_are_idle_and_busy",
+        "contrib/channels/test_workers.py::test_a_file_is_locked_while_a_worker_is_idle_and_busy",
         "contrib/channels/test_workers.py::test_no_more_is_taken_than_is_in_hand",
     ),
     "H4": ("contrib/channels/test_workers.py::test_many_threads_send_by_one_connection",),

@@ -3,64 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGINT
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 
 from contrib.channels.site_of_thumbs import Site, site_on
-from support.postgres_server import own_postgres, shared_postgres
+from support.postgres_server import PostgresServer, own_postgres, shared_postgres
 from support.redis_server import RedisServer
 
+KINDS: Final = ("sqlite", "redis", "postgresql")
 
-class Place(NamedTuple):
-    """Where a layer is, and how its server is restarted as by a crash (None: there is no server)."""
+
+class Restartable(NamedTuple):
+    """Where a layer is, and how its server is restarted so that it keeps what the store keeps."""
 
     url: str
-    restart: Callable[[], None] | None
+    restart: Callable[[], None]
 
 
-@pytest.fixture(params=["sqlite", "redis", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param == "redis":
-        server = RedisServer(tmp_path / "redis", appendonly="yes")
-        yield Place(server.url(), lambda: server.restart(kill=True))
-        server.kill()
-    elif request.param == "postgresql":
-        server_ = shared_postgres()
+@contextmanager
+def place_of(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty store."""
+    if kind == "redis":
+        server = RedisServer(folder / "redis", appendonly="yes")
+        try:
+            yield server.url()
+        finally:
+            server.kill()
+    elif kind == "postgresql":
+        shared = shared_postgres()
         for table in ("message", "member", "reader"):
-            server_.ask(f"DROP TABLE IF EXISTS outwork_channel_{table}")
-        yield Place(server_.url(), None)
+            shared.ask(f"DROP TABLE IF EXISTS outwork_channel_{table}")
+        yield shared.url()
     else:
-        yield Place(f"sqlite:///{tmp_path}/channels.db", None)
+        yield f"sqlite:///{folder}/channels.db"
 
 
-@pytest.fixture(params=["redis", "postgresql"])
-def restartable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """A server of the test's own, with a restart that keeps what the store keeps."""
-    if request.param == "redis":
-        server = RedisServer(tmp_path / "redis", appendonly="yes")
-        yield Place(server.url(), server.restart)
-        server.kill()
-    else:
-        with own_postgres() as own:
-
-            def restart() -> None:
-                own.stop(SIGINT)
-                own.start()
-
-            yield Place(own.url(), restart)
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with place_of(request.param, tmp_path) as url, site_on(tmp_path, url=url) as site:
+        yield site
 
 
 @pytest.fixture
-def site(place: Place, tmp_path: Path) -> Iterator[Site]:
-    with site_on(tmp_path, url=place.url) as site:
-        yield site
+def sites(tmp_path: Path) -> Iterator[list[Site]]:
+    """One on a store of each kind."""
+    with ExitStack() as stack:
+        found: list[Site] = []
+        for kind in KINDS:
+            folder = tmp_path / kind
+            folder.mkdir()
+            found.append(stack.enter_context(site_on(folder, url=stack.enter_context(place_of(kind, folder)))))
+        yield found
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """One that may be restarted."""
+    with own_postgres() as own:
+        yield own
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+def restartable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restartable]:
+    if request.param == "redis":
+        server = RedisServer(tmp_path / "redis", appendonly="yes")
+        yield Restartable(server.url(), server.restart)
+        server.kill()
+    else:
+        own: PostgresServer = request.getfixturevalue("own_server")
+
+        def restart() -> None:
+            own.stop(SIGINT)
+            own.start()
+
+        yield Restartable(own.url(), restart)
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Site]:
     """On a file: for what is the worker's own, whatever the store."""
-    with site_on(tmp_path, url=f"sqlite:///{tmp_path}/channels.db") as site:
+    with site_on(tmp_path, url=f"sqlite:///{tmp_path}/channels.db?busy_timeout=0.2") as site:
         yield site

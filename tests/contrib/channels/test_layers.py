@@ -1,4 +1,4 @@
-"""Every store keeps the channel layer specification, on real servers."""
+"""Every store keeps the channel layer specification and what a worker promises, on real servers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from contrib.channels.layer_suite import LayerSuite, MakeLayer
+from contrib.channels.worker_suite import WorkerSuite
 from outwork.contrib.channels import OutworkChannelLayer
 from support.postgres_server import shared_postgres
 from support.redis_server import RedisServer
 
 
-class TestMemory(LayerSuite):
+class TestMemory(LayerSuite, WorkerSuite):
     @pytest.fixture
     def make_layer(self) -> MakeLayer:
         """Layers in one memory: those of one prefix share it, as if they were processes."""
@@ -36,7 +37,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.kill()
 
 
-class TestRedis(LayerSuite):
+class TestRedis(LayerSuite, WorkerSuite):
     @pytest.fixture
     def make_layer(self, redis_server: RedisServer) -> Iterator[MakeLayer]:
         redis_server.ask("FLUSHALL")
@@ -62,7 +63,7 @@ def second_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
     server.kill()
 
 
-class TestSeveralRedis(LayerSuite):
+class TestSeveralRedis(LayerSuite, WorkerSuite):
     """Hosts as the field's layer has them: the channels are shared out among two servers."""
 
     @pytest.fixture
@@ -81,7 +82,7 @@ class TestSeveralRedis(LayerSuite):
             layer._store.close()
 
 
-class TestPostgreSQL(LayerSuite):
+class TestPostgreSQL(LayerSuite, WorkerSuite):
     @pytest.fixture
     def make_layer(self) -> Iterator[MakeLayer]:
         server = self.server = shared_postgres()
@@ -103,7 +104,7 @@ class TestPostgreSQL(LayerSuite):
         return int(count)
 
 
-class TestSQLite(LayerSuite):
+class TestSQLite(LayerSuite, WorkerSuite):
     @pytest.fixture
     def make_layer(self, tmp_path: Path) -> MakeLayer:
         def make(**options: Any) -> OutworkChannelLayer:
