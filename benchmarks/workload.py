@@ -13,6 +13,7 @@ from outwork import task
 _first = 0.0
 _last = 0.0
 _count = 0
+_tallied = 0.0
 
 
 @task(name="bench.noop", queue_name="bench")
@@ -23,6 +24,20 @@ def noop(number: int, text: str) -> int:
     _first = _first or _last
     _count += 1
     return number
+
+
+@task(name="bench.unique", queue_name="bench", unique=True)
+def unique(number: int, text: str) -> int:
+    """The same, of which one with these arguments waits or runs."""
+    return number
+
+
+@task(name="bench.tally", queue_name="bench")
+def tally(numbers: list[int]) -> int:
+    """The callback of a group."""
+    global _tallied
+    _tallied = time.perf_counter()
+    return len(numbers)
 
 
 @task(name="bench.nap", queue_name="bench")
@@ -49,7 +64,7 @@ def stamp() -> float:
 def _report() -> None:
     if (path := os.environ.get("BENCH_REPORT")) and _count:
         with Path(path).open("a") as file:
-            file.write(f"{_count} {_first} {_last}\n")
+            file.write(f"{_count} {_first} {_tallied or _last}\n")
 
 
 atexit.register(_report)
