@@ -422,9 +422,9 @@ class Outwork(Registry):
         [record] = self.store.get([job_id])
         return record
 
-    def look_up_all(self, ids: Sequence[str], /) -> list[Record | None]:
-        """The store's records of these jobs, None for those that are not known."""
-        return inquiry.look_up(self.store, ids)
+    def look_up_all(self, ids: Sequence[str], /, *, ends: bool = False) -> list[Record | None]:
+        """The store's records of these jobs, None for those that are not known; `ends`: no more than how they ended."""
+        return inquiry.look_up(self.store, ids, ends=ends)
 
     def wait_for(self, job_id: str, timeout: float | None) -> Record | None:
         """The record of a job once it has ended; None if it is not known. Raises ResultTimeout."""

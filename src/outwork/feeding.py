@@ -47,7 +47,7 @@ class MemberFailed(Struct, frozen=True, tag=True):
 def feed(attempt: Attempt) -> Outcome | None:
     """Give an attempt what it takes; the outcome where it is not to be called. Asks the store: it may take a while."""
     try:
-        records = attempt.task.app.look_up_all(members(attempt.job.feed or Feed()))
+        records = attempt.task.app.look_up_all(members(attempt.job.feed or Feed()), ends=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this job
         if attempt.stop_reason is not None or not isinstance(error, OutworkError):
             return attempt.failed(error)

@@ -12,9 +12,10 @@ from outwork.job import Record, State
 PORTION: Final = 500
 
 
-def look_up(store: Store, ids: Sequence[str]) -> list[Record | None]:
-    """The records of these jobs, None for those that are not known."""
-    return [record for some in _portions(ids) for record in store.get(some)]
+def look_up(store: Store, ids: Sequence[str], *, ends: bool) -> list[Record | None]:
+    """The records of these jobs, None for those that are not known; with `ends` as `Store.ends` gives them."""
+    ask = store.ends if ends else store.get
+    return [record for some in _portions(ids) for record in ask(some)]
 
 
 def cancel(store: Store, ids: Sequence[str], hooks: Hooks) -> list[State | None]:

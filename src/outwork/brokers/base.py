@@ -234,8 +234,7 @@ class Broker(ABC):
 
         Every broker understands the options `lease`, `keep` and `keep_failed` (seconds) in the query, which beat
         `terms`. Raises InvalidURL for what it cannot read and for unknown options (the text lists the known ones), and
-        MissingDriver.
-        """
+        MissingDriver."""
 
     @abstractmethod
     def enqueue(self, jobs: Sequence[Job]) -> list[Accepted]:
@@ -246,8 +245,7 @@ class Broker(ABC):
         What is bound together (`Ties`) comes in one call, or the job that waits comes first.
 
         Wakes a waiting worker when a job is ready or is the new earliest to be due.
-        Raises BrokerUnavailable within a few seconds, BrokerFull, SchemaError, BrokerRefused.
-        """
+        Raises BrokerUnavailable within a few seconds, BrokerFull, SchemaError, BrokerRefused."""
 
     @abstractmethod
     def exchange(
@@ -267,8 +265,7 @@ class Broker(ABC):
 
         Repeated with the same claim id (the reply was lost) it returns the jobs that this claim already holds, and
         claims no others unless it holds none. If ready jobs remain, another waiting worker is woken. An outcome that
-        cannot be written must not keep the others from being settled.
-        """
+        cannot be written must not keep the others from being settled."""
 
     @abstractmethod
     def extend(self, claims: Sequence[Claim]) -> Extended:
@@ -281,8 +278,7 @@ class Broker(ABC):
     @abstractmethod
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
         """Housekeeping, in bounded batches: take jobs from workers whose lease ran out (only if `rescue`), and at once
-        from the `dead` workers; bury what crashed too often; expire; prune; write down this worker's presence.
-        """
+        from the `dead` workers; bury what crashed too often; expire; prune; write down this worker's presence."""
 
     @abstractmethod
     def leave(self, worker: str) -> None:
@@ -296,8 +292,7 @@ class Broker(ABC):
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         """Block until there may be work in these queues: True; or until `timeout` seconds are over, or `interrupt` or
         `close` is called: False. A scheduled job that falls due ends the wait. Never a busy poll. True is a hint:
-        correctness never depends on it.
-        """
+        correctness never depends on it."""
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -351,6 +346,11 @@ class Store(ABC):
     @abstractmethod
     def get(self, ids: Sequence[str]) -> list[Record | None]:
         """The records of these jobs, in this order; None for one that is not known (any more)."""
+
+    def ends(self, ids: Sequence[str]) -> list[Record | None]:
+        """The same for who wants to know how they ended: of a job that did so well nothing needs to be there but its
+        id, state, task and result."""
+        return self.get(ids)
 
     @abstractmethod
     def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
@@ -411,8 +411,7 @@ class Store(ABC):
     @abstractmethod
     def wait_result(self, ids: Collection[str], timeout: float) -> set[str]:
         """Block until at least one of these jobs has ended: those that have. Empty after `timeout` seconds, or when
-        `interrupt_wait_result` or `close` was called. A job that is not known counts as ended.
-        """
+        `interrupt_wait_result` or `close` was called. A job that is not known counts as ended."""
 
     @abstractmethod
     def interrupt_wait_result(self) -> None:

@@ -355,7 +355,8 @@ def follow(shelf: Shelf, changes: Sequence[Change]) -> int:
             if ran or (ended and before.knot is None):
                 freed[gated(gate.key)] += 1
         if ended and before.ties is not None:
-            told.update(map(awaited, before.ties.reports))
+            for waiting in before.ties.reports:
+                told[awaited(waiting)] += 1
             if before.ties.unique is not None:
                 released[unique_cell(before.ties.unique.key)] = before.id
         if ended and before.knot == awaited(before.id):

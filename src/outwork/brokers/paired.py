@@ -319,6 +319,9 @@ class PairedBroker(Broker, Store):
     def get(self, ids: Sequence[str]) -> list[Record | None]:
         return self._store.get(ids)
 
+    def ends(self, ids: Sequence[str]) -> list[Record | None]:
+        return self._store.ends(ids)
+
     def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
         return self._store.find(which, limit, cursor)
 

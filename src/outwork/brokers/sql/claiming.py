@@ -41,19 +41,19 @@ class Claiming:
             if most <= 0:
                 continue
             if look.bound or (look.solo and free > 0):
-                heads = self._choose(queue, most, free, look.bound)
+                heads = self._choose(look, most, free)
                 free -= sum(head.solo for head in heads)
                 claimed += self._take(heads)
             elif look.common:
                 claimed += self._tx.take(queue, most, self._claim_id, self._worker, self._until)
         return claimed
 
-    def _choose(self, queue: str, most: int, free: int, bound: bool) -> list[Head]:
+    def _choose(self, look: Look, most: int, free: int) -> list[Head]:
         """The next jobs that may be claimed now; those before a closed gate are moved there."""
         chosen: list[Head] = []
-        for _ in range(ROUNDS if bound else 1):
+        for _ in range(ROUNDS if look.bound else 1):
             solos = min(free, most) + (AHEAD if self._closed and free > 0 else 0)
-            heads = self._tx.heads(queue, most, solos, bound=bound)
+            heads = self._tx.heads(look, most, solos)
             known = {head.id for head in chosen}
             slots = free - sum(head.solo for head in chosen)
             fresh: list[Head] = []
@@ -70,7 +70,7 @@ class Claiming:
             chosen += [head for head in fresh if head.id not in kept]
             if not kept:
                 return sorted(chosen)
-        self.more = bound
+        self.more = look.bound
         return sorted(chosen)
 
     def _hold_back(self, fresh: Sequence[Head], beyond: Sequence[Head]) -> set[str]:

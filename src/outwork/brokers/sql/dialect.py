@@ -125,9 +125,9 @@ class Transaction(ABC):
         """Claim the next `most` free jobs that are not solo, in their order."""
 
     @abstractmethod
-    def heads(self, queue: str, most: int, solos: int, *, bound: bool) -> list[Head]:
-        """Those at the front of each line, in the order of all: up to `most` that are not solo and up to `solos` that
-        are, of the free jobs and, if `bound`, as many of the bound ones."""
+    def heads(self, look: Look, most: int, solos: int) -> list[Head]:
+        """Those at the front of each line of this queue, in the order of all: up to `most` that are not solo and up to
+        `solos` that are, of the free jobs and of the bound ones. A line that was seen to be empty may be left out."""
 
     @abstractmethod
     def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
@@ -153,6 +153,10 @@ class Transaction(ABC):
 
     @abstractmethod
     def load(self, ids: Iterable[str]) -> dict[str, Record]: ...
+
+    @abstractmethod
+    def successes(self, ids: Collection[str]) -> dict[str, Record]:
+        """Those of these jobs that ended well: of their records no more than task and result."""
 
     def move(self, changes: Sequence[Change]) -> None:
         """Write down these moves, and in the outbox who begins to wait and who waits no more."""

@@ -161,11 +161,9 @@ class MySQLTransaction(ServerTransaction):
     def succeed(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> int:
         if len(results) > AT_ONCE or sum(map(len, results.values())) > RESULTS_LIMIT:
             raise ValueError("too large for one statement")
-        try:
-            rows = [(job_id, result.decode()) for job_id, result in results.items()]
-        except UnicodeDecodeError:
+        given = _texts(results)
+        if given is None:
             return super().succeed(claim_id, results, prune_at)
-        given = _encode(rows).decode()
         among, ids = self._among(results)
         done, _ = self._together(
             [
@@ -175,6 +173,23 @@ class MySQLTransaction(ServerTransaction):
         )
         self.ends = True
         return done.changed
+
+    def succeed_bound(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> None:
+        given = None
+        if len(results) <= AT_ONCE and sum(map(len, results.values())) <= RESULTS_LIMIT:
+            given = _texts(results)
+        if given is None:
+            super().succeed_bound(claim_id, results, prune_at)
+            return
+        among, ids = self._among(results)
+        done, _ = self._together(
+            [
+                (self._sql["succeed_bound"], [self.now.wall, prune_at, given, claim_id]),
+                (self._sql["unbind_of"].replace("{ids}", among), [claim_id, *ids]),
+            ]
+        )
+        self._expect(len(results), done.changed)
+        self.ends = True
 
     def take_these(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         if not 0 < len(ids) <= AT_ONCE:
@@ -200,6 +215,14 @@ class MySQLTransaction(ServerTransaction):
 
     def _kinds(self) -> list[tuple[str, str, str]]:
         return [(queue, task, state) for queue, task, state in self._rows(self._sql["kinds"])]
+
+
+def _texts(results: Mapping[str, bytes]) -> str | None:
+    """Results as one JSON text, [[id, result]...]; None if one of them is no text."""
+    try:
+        return _encode([(job_id, result.decode()) for job_id, result in results.items()]).decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def connect(address: Mapping[str, Any], patience: float | None) -> Session:

@@ -14,7 +14,7 @@ from psycopg import pq
 
 from outwork.brokers.base import Presence
 from outwork.brokers.sql.postgresql_statements import COLUMNS, NOW
-from outwork.brokers.sql.postgresql_values import ADAPTERS, columns, texts
+from outwork.brokers.sql.postgresql_values import ADAPTERS, blobs, columns, texts
 from outwork.brokers.sql.server import Fault, shortened
 from outwork.brokers.sql.server_moves import ServerTransaction, packed, parts
 from outwork.brokers.sql.server_outbox import Answer, Said
@@ -221,6 +221,11 @@ class PostgreSQLTransaction(ServerTransaction):
 
     def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
         return "(SELECT unnest(%s) AS queue)", [texts(list(queues))]
+
+    def succeed_bound(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> None:
+        values = [texts(list(results)), blobs(list(results.values())), claim_id, float(self.now.wall), float(prune_at)]
+        self._expect(len(results), self._run(self._sql["succeed_bound"], values))
+        self.ends = True
 
     def be_present(self, presence: Presence) -> None:
         self._run(

@@ -302,6 +302,16 @@ SQL: Final = {
     "accept_one": _accept_one(""),
     "accept_one_marked": _accept_one(_ONE_MARKED),
     "accept_keyed": _accept_keyed(),
+    "succeed_bound": """
+        WITH gone AS (
+            DELETE FROM {p}bound b USING unnest(%s::text[], %s::bytea[]) AS v (id, result)
+            WHERE b.id = v.id AND b.claim_id = %s AND b.lease_until IS NOT NULL
+            RETURNING b.id, b.queue, b.task, b.claim_id, b.worker, b.started_at, b.cancel_requested, v.result)
+        INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
+            cancel_requested, result)
+        SELECT g.id, 'SUCCESSFUL', g.queue, g.task, %s, %s, g.claim_id, g.worker, g.started_at, g.cancel_requested,
+            g.result
+        FROM gone g""",
     "swap": _swap(settles=True),
     "claim": _swap(settles=False),
     "insert columns": _insert_columns("job", "insert"),

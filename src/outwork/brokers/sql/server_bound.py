@@ -13,7 +13,7 @@ from typing import Any, Final
 from outwork.brokers.base import Claim, Claimed, Report
 from outwork.brokers.ledger import Cell, Change, concerns
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
-from outwork.brokers.sql.dialect import Head
+from outwork.brokers.sql.dialect import Head, Look
 from outwork.brokers.sql.server_outbox import Said, ServerOutbox
 from outwork.brokers.turns import Line
 from outwork.job import Record, State
@@ -81,18 +81,34 @@ class ServerBound(ServerOutbox):
 
     # ---- claim and settle -------------------------------------------------------------------------------------------
 
-    def heads(self, queue: str, most: int, solos: int, *, bound: bool) -> list[Head]:
-        found: list[Head] = []
-        for name in ("heads", "bound_heads") if bound else ("heads",):
-            for solo, limit in ((False, most), (True, solos)):
-                if limit > 0:
-                    rows = self._rows(self._sql[name], [queue, solo, self.now.wall, limit])
-                    found += [Head(turn, due, job_id, solo, name != "heads") for turn, due, job_id in rows]
-        return sorted(found)
+    def heads(self, look: Look, most: int, solos: int) -> list[Head]:
+        lines = (
+            ("heads", False, most if look.common else 0),
+            ("heads", True, solos if look.solo else 0),
+            ("bound_heads", False, most if look.bound else 0),
+            ("bound_heads", True, solos if look.bound else 0),
+        )
+        asked = [line for line in lines if line[2] > 0]
+        answers = self._together(
+            [(self._sql[name], [look.queue, solo, self.now.wall, limit]) for name, solo, limit in asked]
+        )
+        return sorted(
+            Head(turn, due, job_id, solo, name != "heads")
+            for (name, solo, _), answer in zip(asked, answers, strict=True)
+            for turn, due, job_id in answer.rows
+        )
 
     def take_bound(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
-        self._expect(len(ids), self._run_ids("run_bound", ids, claim_id, worker, lease_until, self.now.wall))
-        found = self._handed(claim_id, self._rows_ids("bodies", ids))
+        found: dict[str, Claimed] = {}
+        for at in range(0, len(ids), AT_ONCE):
+            among, values = self._among(ids[at : at + AT_ONCE])
+            run, bodies = (self._sql[name].replace("{ids}", among) for name in ("run_bound", "bodies"))
+            ran, rows = self._together(
+                [(run, [claim_id, worker, lease_until, self.now.wall, *values]), (bodies, values)]
+            )
+            self._expect(len(rows.rows), ran.changed)
+            found.update(self._handed(claim_id, rows.rows))
+        self._expect(len(ids), len(found))
         return [found[job_id] for job_id in ids]
 
     def running_bound(self, claim_id: str, ids: Collection[str]) -> list[Record]:

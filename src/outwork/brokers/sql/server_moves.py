@@ -15,7 +15,7 @@ import msgspec
 from outwork import codec
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
 from outwork.brokers.ledger import Change, concerns
-from outwork.brokers.sql.books import ties_in, ties_of
+from outwork.brokers.sql.books import success, ties_in, ties_of
 from outwork.brokers.sql.dialect import Look
 from outwork.brokers.sql.server_bound import AT_ONCE, ServerBound
 from outwork.brokers.sql.server_outbox import Said
@@ -205,6 +205,9 @@ class ServerTransaction(ServerBound):
             rows = self._rows(f"{self._sql['record']} WHERE j.id {among}", [self.now.wall, self.now.wall, *values])
             found.update((row[0], record(row)) for row in rows)
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
+
+    def successes(self, ids: Collection[str]) -> dict[str, Record]:
+        return {row[0]: success(*row) for row in self._rows_ids("successes", ids)}
 
     def _move(self, changes: Sequence[Change]) -> None:
         asked = {one.id: one for one, after in changes if after.state is State.RUNNING and not concerns(after)}

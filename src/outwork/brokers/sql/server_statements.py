@@ -91,6 +91,7 @@ COMMON: Final = {
         LEFT JOIN {p}bound b ON b.id = j.id
         LEFT JOIN {p}ended e ON e.id = j.id
         LEFT JOIN {p}scheduled s ON s.queue = j.queue AND s.due = j.due AND s.id = j.id""",
+    "successes": "SELECT id, task, result FROM {p}ended WHERE state = 'SUCCESSFUL' AND id {ids}",
     "uncommon": """
         SELECT id FROM {p}running UNION ALL SELECT id FROM {p}scheduled
         UNION ALL SELECT id FROM {p}bound WHERE place IN ({states})

@@ -81,7 +81,10 @@ class Settling:
                 tx.succeed_bound(claim_id, some, tx.now.wall + lasting)
             except ValueError as error:
                 raise Contested from error
-        self.let_go += follow(tx, [Change(one, replace(one, state=State.SUCCESSFUL)) for one in records])
+        ended = replace(
+            records[0], state=State.SUCCESSFUL
+        )  # one for all: of what became of a job its state is looked at
+        self.let_go += follow(tx, [Change(one, ended) for one in records])
 
     def settle_carefully(self, outcomes: Sequence[Settlement]) -> list[Answer]:
         """Settle in order, by the machine; a job may be there twice."""

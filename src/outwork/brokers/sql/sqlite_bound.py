@@ -11,7 +11,7 @@ import msgspec
 from outwork.brokers.base import Claimed, Report
 from outwork.brokers.ledger import Cell, Change
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
-from outwork.brokers.sql.dialect import Head
+from outwork.brokers.sql.dialect import Head, Look
 from outwork.brokers.sql.sqlite_outbox import SQLiteOutbox
 from outwork.brokers.turns import Line
 from outwork.job import Record, State
@@ -61,8 +61,9 @@ class SQLiteBound(SQLiteOutbox):
 
     # ---- claim and settle -------------------------------------------------------------------------------------------
 
-    def heads(self, queue: str, most: int, solos: int, *, bound: bool) -> list[Head]:
-        rows = self._execute(self._sql["heads_of_all" if bound else "heads"], [queue, self.now.wall, most, solos])
+    def heads(self, look: Look, most: int, solos: int) -> list[Head]:
+        name = "heads_of_all" if look.bound else "heads"
+        rows = self._execute(self._sql[name], [look.queue, self.now.wall, most, solos])
         return [Head(rank, due, job_id, bool(solo), bool(tied)) for rank, due, job_id, solo, tied in rows]
 
     def take_bound(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:

@@ -20,7 +20,7 @@ import msgspec
 from outwork import codec
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Pace, Presence
 from outwork.brokers.ledger import Change, concerns
-from outwork.brokers.sql.books import ties_in, ties_of
+from outwork.brokers.sql.books import success, ties_in, ties_of
 from outwork.brokers.sql.dialect import Look, Statement
 from outwork.brokers.sql.sqlite_bound import SQLiteBound
 from outwork.brokers.sql.sqlite_statements import CHUNKS
@@ -207,6 +207,10 @@ class SQLiteTransaction(SQLiteBound):
         where = " WHERE j.id IN (SELECT value FROM json_each(?2))"
         found = self._records(where, [self.now.wall, packed(wanted)])
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
+
+    def successes(self, ids: Collection[str]) -> dict[str, Record]:
+        rows = self._execute(self._sql["successes"], [packed(ids)])
+        return {job_id: success(job_id, task, _bytes(result)) for job_id, task, result in rows}
 
     def _records(self, where: str, parameters: Sequence[object]) -> dict[str, Record]:
         rows = self._execute(self._sql["record"] + where, parameters)

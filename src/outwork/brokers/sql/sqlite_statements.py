@@ -210,6 +210,9 @@ SQL: Final = {
             ON r.queue = j.queue AND r.solo = (j.at_most_once OR j.crashes > 0) AND r.rank = -j.priority
             AND r.due = j.due AND r.id = j.id
         WHERE r.expires_at IS NULL OR r.expires_at > ?2""",
+    "successes": """
+        SELECT j.id, j.task, e.result FROM json_each(?) v CROSS JOIN {p}job j ON j.id = v.value
+        CROSS JOIN {p}ended e ON e.seq = j.seq WHERE e.state = 'SUCCESSFUL'""",
     "uncommon": """
     SELECT seq FROM {p}running UNION ALL SELECT seq FROM {p}scheduled
     UNION ALL SELECT b.seq FROM {p}bound t CROSS JOIN {p}job b ON b.id = t.id

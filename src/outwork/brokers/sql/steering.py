@@ -36,6 +36,14 @@ class SQLSteering(Store):
         found = self._read(lambda tx: tx.load(dict.fromkeys(ids)))
         return [found.get(job_id) for job_id in ids]
 
+    def ends(self, ids: Sequence[str]) -> list[Record | None]:
+        def look(tx: Transaction) -> list[Record | None]:
+            found = tx.successes(ids)
+            found.update(tx.load(job_id for job_id in ids if job_id not in found))
+            return [found.get(job_id) for job_id in ids]
+
+        return self._read(look)
+
     def find(self, which: Filter, limit: int = 50, cursor: str | None = None) -> Page:
         records = self._read(lambda tx: tx.find(which, limit + 1, cursor))
         return Page(records[:limit], records[limit - 1].id if len(records) > limit else None)

@@ -22,6 +22,17 @@ class StoringPromises(Promises):
         assert [record and record.id for record in records] == [b, None, a, b]
         assert rig.store.get([]) == []
 
+    def test_ends_are_what_get_gives_of_them(self, rig: Rig) -> None:
+        job_ids = [rig.end(Done(b'"\\u0000\xc3\xa9"')), *self.one_of_each(rig)]
+        asked = [*job_ids[::-1], new_job().id, job_ids[0]]
+        for end, record in zip(rig.store.ends(asked), rig.store.get(asked), strict=True):
+            if record is None or record.state is not State.SUCCESSFUL:
+                assert end == record
+            else:
+                assert end is not None
+                told = (end.id, end.state, end.task, end.result)
+                assert told == (record.id, record.state, record.task, record.result)
+
     def test_a_record_is_the_same_through_another_object(self, rig: Rig) -> None:
         job_id = rig.end(Done(b"1"))
         assert rig.another().record(job_id) == rig.record(job_id)
