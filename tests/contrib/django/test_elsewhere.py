@@ -63,7 +63,8 @@ def python_with_django_6(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("Django 6 needs Python 3.12 or newer, and there is none")
     home = tmp_path_factory.mktemp("django6")
     python = str(home / "bin" / "python")
-    packages = ["-e", str(ROOT), "django>=6", "pytest", "pytest-timeout", "redis", "psycopg[binary]", "PyMySQL"]
+    drivers = ["redis", "psycopg[binary]", "PyMySQL"]
+    packages = ["-e", str(ROOT), "django>=6", "pytest", "pytest-timeout", "aiosmtpd", *drivers]
     for command in ([found, "-m", "venv", str(home)], [python, "-m", "pip", "install", "-q", *packages]):
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         if done.returncode != 0:
