@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outwork.testing.conformance.bounding import BoundingPromises
+from outwork.testing.conformance.burying import BuryingPromises
 from outwork.testing.conformance.claiming import ClaimingPromises
 from outwork.testing.conformance.composing import ComposingPromises
 from outwork.testing.conformance.enqueueing import EnqueueingPromises
@@ -27,5 +28,6 @@ class BrokerConformance(
     BoundingPromises,
     ComposingPromises,
     SteeringPromises,
+    BuryingPromises,
 ):
     """Every promise of the contract. Subclass it, give it a fixture `make_broker`, and pytest runs it."""
