@@ -81,6 +81,7 @@ class RedisBroker(RedisFlow, RedisOutbox, Broker, Store):
         self.url = options.url
         self.terms = options.terms
         self.runs_in = options.runs_in
+        self.embedding = options.embedding
         self._options = options
         self._processes: dict[int, _Process] = {}
         self._closed = False

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from outwork.brokers.base import RunsIn
+from outwork.brokers.base import Embedding, RunsIn
 from outwork.brokers.url import BrokerURL, boolean, number, seconds
 from outwork.errors import InvalidURL
 from outwork.job import Terms
@@ -60,6 +60,7 @@ class Options(Struct, frozen=True, kw_only=True):
     sentinel_username: str | None
     sentinel_password: str | None
     runs_in: RunsIn
+    embedding: Embedding
     terms: Terms
 
 
@@ -90,13 +91,16 @@ def read_options(url: str, terms: Terms | None) -> Options:
         sentinel_username=parts.option("sentinel_username", str, None) if layout == "sentinel" else None,
         sentinel_password=parts.option("sentinel_password", str, None) if layout == "sentinel" else None,
         runs_in="embedded" if embedded else "elsewhere",
+        embedding=_embedding(parts) if embedded else Embedding(),
         terms=parts.terms(terms or DEFAULT_TERMS),
     )
-    if embedded:
-        for name in ("concurrency", "threads", "children"):  # read by the embedded worker
-            parts.option(name, number, 0)
     parts.done()
     return options
+
+
+def _embedding(parts: BrokerURL) -> Embedding:
+    concurrency, threads, children = (parts.option(name, number, 0) for name in ("concurrency", "threads", "children"))
+    return Embedding(concurrency=concurrency or None, threads=threads or None, children=children or None)
 
 
 def _layout(kind: str) -> Layout:
