@@ -169,6 +169,7 @@ def test_urls_that_cannot_be_meant(url: str, said: str) -> None:
 def test_what_a_url_says() -> None:
     broker = open_broker("valkey://host?lease=5&embedded=true&concurrency=3")
     assert (broker.runs_in, broker.terms.lease, broker.terms.keep) == ("embedded", 5.0, 3600.0)
+    assert broker.embedding.concurrency == 3
 
 
 # ---- ways in ---------------------------------------------------------------------------------------------------------
@@ -182,6 +183,11 @@ def test_a_user_with_the_fewest_rights(server: RedisServer, connect: Callable[..
     live_a_whole_life(broker)
     server.ask("ACL", "SETUSER", "app", "-hset")
     assert "does not let this user do that" in refusal(broker)
+
+
+def test_the_documentation_names_these_rights() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "production.md").read_text()
+    assert " ".join(RIGHTS) in " ".join(page.split())
 
 
 def live_a_whole_life(broker: RedisBroker) -> None:
