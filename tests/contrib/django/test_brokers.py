@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kiosk import tasks
 from kiosk.api import TaskResultStatus, task_finished, task_started
-from kiosk_project.running import Database, Project
+from kiosk_project.running import Project
 
 from support.waiting import until
 
@@ -58,13 +58,6 @@ def run_in_web_process(project: Project, name: str, code: str) -> str:
     return project.shell(code)
 
 
-@pytest.fixture
-def project(tmp_path: Path, environ: dict[str, str]) -> Iterator[Project]:
-    project = Project(tmp_path, environ, Database.file(tmp_path))
-    yield project
-    project.clean_up()
-
-
 WAIT = "while not r.is_finished: time.sleep(0.02); r.refresh()\nprint(r.status, r.return_value)"
 
 
@@ -75,7 +68,6 @@ WAIT = "while not r.is_finished: time.sleep(0.02); r.refresh()\nprint(r.status, 
 def test_row_A1_the_setting_chooses(project: Project, name: str, said: str) -> None:
     """The same code in the caller, nowhere, and in a worker."""
     project.environ["KIOSK_TASKS"] = json.dumps({"default": {"BACKEND": PREFIX + name, "QUEUES": []}})
-    project.run("migrate", "-v0")
     assert project.shell("r = step.enqueue('a'); print(r.status, r.attempts, r.id)").startswith(said)
     assert len(project.lines()) == (2 if name == "ImmediateBackend" else 0)
     if name == "DatabaseBackend":
