@@ -36,3 +36,18 @@ def test_what_goes_wrong_is_logged_and_harms_no_other(caplog: pytest.LogCaptureF
     with Chores(app):
         assert done.wait(20)
     assert [record.getMessage() for record in caplog.records] == ["a chore failed: as asked"]
+
+
+def test_a_worker_inside_the_web_process_does_them_too() -> None:
+    app, done = Outwork("thread:"), threading.Event()
+
+    def chore() -> bool:
+        done.set()
+        return False
+
+    app.chores.append(chore)
+    try:
+        app.start_worker(serving=True)
+        assert done.wait(20)
+    finally:
+        app.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.test import modify_settings
 from kiosk import tasks
 from kiosk.api import TaskResultStatus, task_enqueued
@@ -146,6 +146,19 @@ def test_what_is_sent_already_is_not_run_again(backend: Backend, monkeypatch: py
     backend.app.outbox.send_old()
     assert kept() == []
     assert [job.id for job in enqueued()] == [result.id]
+
+
+def test_a_keeper_waits_for_its_database(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def take() -> Any:
+        raise OperationalError("it is away")
+
+    monkeypatch.setattr(backend.app.outbox, "_take", take)
+    assert not backend.app.outbox.send_old()
+    assert not backend.app.outbox.send_old()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["the outbox in the database 'default' cannot be looked at: it is away"]
 
 
 def test_only_where_there_is_a_transaction_to_wait_for(choose: Choose, tmp_path: Path) -> None:

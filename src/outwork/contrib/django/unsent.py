@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django.apps import apps
-from django.db import DatabaseError, connections, router, transaction
+from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.models import FloatField, Func, Value
 
 from outwork import codec
@@ -215,6 +215,14 @@ class Outbox:
 
     def send_old(self) -> bool:
         """Send what others should have sent; whether there may be more."""
+        try:
+            return self._send_old()
+        except (DatabaseError, InterfaceError) as error:
+            if self._is_due("away"):
+                logger.warning("the outbox in the database %r cannot be looked at: %s", self.using, error)
+            return False
+
+    def _send_old(self) -> bool:
         with self._hung_up():
             found, jobs = self._take() if self.is_kept() else (0, [])
         if not jobs:
