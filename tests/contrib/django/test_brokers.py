@@ -121,5 +121,11 @@ def test_row_A1_rabbitmq(project: Project, tmp_path: Path) -> None:
         worker = project.start()
         project.wait_for("end a")
         assert worker.stop() == 0
+        options["store_url"] = f"sqlite:///{tmp_path}/store.db"
+        project.environ["KIOSK_TASKS"] = json.dumps({"default": backend})
+        worker = project.start()
+        said = project.shell(f"import time\nr = step.enqueue('b')\n{WAIT}")
+        assert said == "SUCCESSFUL b\n"
+        assert worker.stop() == 0
     finally:
         server.close()
