@@ -14,10 +14,12 @@ import msgspec
 
 from api import api
 from commands import commands
+from outwork import errors
 from outwork.brokers import SCHEMES, open_broker
 from outwork.brokers.base import Broker, Capabilities
 from outwork.settings import READERS, Settings, flat
 from proofs import ROWS, proofs
+from sections import sections
 from url_options import options
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -55,6 +57,9 @@ def capabilities() -> str:
         rows.append([name, *(shown(value) for value in values)])
     return table(["", *(f"`{name}`" for name in brokers)], rows)
 
+
+ROOTS: Final = (errors.OutworkError, errors.Control, Exception, BaseException, object)
+"""What every error is."""
 
 GLANCE: Final = {
     "durable": "survives our processes",
@@ -96,6 +101,17 @@ def settings() -> str:
     return table(["key", "environment", "default"], rows)
 
 
+def codes() -> str:
+    """One row an error: its code, its class, and what else catches it."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.OutworkError)]
+    rows: list[list[str]] = []
+    for kind in sorted(kinds, key=lambda kind: kind.code):
+        if kind is not errors.Control:
+            above = ", ".join(f"`{one.__name__}`" for one in kind.__mro__[1:] if one not in ROOTS)
+            rows.append([f"[{kind.code}](#{kind.code.lower()})", f"`{kind.__name__}`", above])
+    return table(["code", "class", "is also a"], rows)
+
+
 def mission() -> str:
     """One row a promise to the products of the mission: what, and the tests that show it."""
     shown = proofs()
@@ -108,11 +124,13 @@ def mission() -> str:
 WRITERS: Final[Mapping[str, Callable[[], str]]] = {
     "capabilities": capabilities,
     "api": api,
+    "codes": codes,
     "commands": commands,
     "glance": glance,
     "url_options": url_options,
     "settings": settings,
     "mission": mission,
+    "sections": sections,
 }
 
 
