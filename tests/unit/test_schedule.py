@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outwork.errors import DeclarationError, InvalidSchedule
@@ -86,6 +86,7 @@ def test_a_rare_one() -> None:
     assert schedule.at(schedule.previous(moment(2028, 2, 28))) == datetime(2024, 2, 29, tzinfo=UTC)
 
 
+@settings(deadline=None)  # the first look at a zone reads its file
 @given(
     cron=st.sampled_from(
         ["0 7 * * *", "30 2 * * *", "*/7 * * * *", "0 2,3 * * *", "0 0 1 * *", "59 23 * * 5", "0 */2 * * *"]
@@ -105,6 +106,7 @@ def test_next_and_previous_agree(cron: str, zone: str, at: int) -> None:
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(every=st.integers(1000, 10_000_000).map(lambda ms: ms / 1000), at=st.floats(1e9, 4e9))
 def test_intervals_count_from_the_epoch(every: float, at: float) -> None:
     schedule = make_schedule(None, every, None)
