@@ -62,6 +62,15 @@ class Change(NamedTuple):
     after: Record
 
 
+class Found(NamedTuple):
+    """Those of some jobs that are known; `cells` of some names; and the due time of the first ready job of some lines,
+    where there is one."""
+
+    known: set[str]
+    cells: dict[str, Cell]
+    fronts: dict[Line, float]
+
+
 class Shelf(Protocol):
     """What the books need of a broker, inside one of its transactions. `now` is its one reading of the clock."""
 
@@ -71,8 +80,8 @@ class Shelf(Protocol):
         """Those of these cells that exist, locked (also against being made) until the end of the transaction."""
         ...
 
-    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
-        """Those of these jobs that are known, and `cells(names)`."""
+    def look_up(self, ids: Collection[str], names: Collection[str], lines: Collection[Line]) -> Found:
+        """What an enqueue of these jobs has to know."""
         ...
 
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
@@ -80,10 +89,6 @@ class Shelf(Protocol):
 
     def due_cells(self, limit: int) -> list[str]:
         """The names of up to `limit` cells whose `at` has come."""
-        ...
-
-    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
-        """The due time of the first ready job of each of these lines, where there is one."""
         ...
 
     def load(self, ids: Iterable[str]) -> dict[str, Record]:
@@ -128,13 +133,14 @@ def key_held(task: str, key: str, holder: str) -> Duplicate:
 def enqueue(shelf: Shelf, given: Sequence[tuple[Job, bytes]]) -> list[Accepted]:
     """Add jobs some of which are bound to others; `given` with their envelopes."""
     batch = {job.id: admit(job, body, shelf.now) for job, body in given}
-    there, cells = shelf.look_up(batch, {name for record in batch.values() for name in _cells_of(record)})
+    names = {name for record in batch.values() for name in _cells_of(record)}
+    lines = {line_of(record) for record in batch.values() if takes_turns(record)}
+    there, cells, fronts = shelf.look_up(batch, names, lines)
     for job_id in there:
         del batch[job_id]
     after = {job_id for job, _ in given if job.ties is not None for job_id in job.ties.after}
     known = shelf.load(after) if after else {}
-    lines = {line_of(record) for record in batch.values() if takes_turns(record)}
-    entry = _Entry(shelf, known, batch, cells, shelf.fronts(lines) if lines else {})
+    entry = _Entry(shelf, known, batch, cells, fronts)
     answers = [entry.add(batch[job.id]) if job.id in batch else None for job, _ in given]
     entry.write()
     return answers

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
-from outwork.brokers.ledger import Cell, Change
+from outwork.brokers.ledger import Cell, Change, Found
 from outwork.brokers.turns import Line
 from outwork.job import Moment, Record, State, claimable, order, promote
 
@@ -97,10 +97,6 @@ class MemoryShelf:
         """Take the job that `top` has just shown from its heap."""
         heappop(self.ready[record.queue][record.priority])
 
-    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
-        found = {line: self._front(line) for line in lines}
-        return {line: record.due for line, record in found.items() if record is not None}
-
     def _front(self, line: Line) -> Record | None:
         """The first ready job of a line, still in its heap; those that moved on are dropped."""
         heap = self.ready.get(line.queue, {}).get(line.priority, [])
@@ -148,8 +144,9 @@ class MemoryShelf:
     def cells(self, names: Collection[str]) -> dict[str, Cell]:
         return {name: self._cells[name] for name in names if name in self._cells}
 
-    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
-        return {job_id for job_id in ids if job_id in self.records}, self.cells(names)
+    def look_up(self, ids: Collection[str], names: Collection[str], lines: Collection[Line]) -> Found:
+        fronts = {line: record.due for line in lines if (record := self._front(line)) is not None}
+        return Found({job_id for job_id in ids if job_id in self.records}, self.cells(names), fronts)
 
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         for name, cell in cells.items():

@@ -24,7 +24,7 @@ from outwork.brokers.base import (
     Share,
     Ticket,
 )
-from outwork.brokers.ledger import Cell, Change, concerns, follow
+from outwork.brokers.ledger import Cell, Change, Found, concerns, follow
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.migrate import Standing, Step
 from outwork.brokers.turns import Line
@@ -220,12 +220,8 @@ class Transaction(ABC):
         by somebody else; then writing it starts this transaction again."""
 
     @abstractmethod
-    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
-        """Those of these jobs that are known, and `cells(names)`."""
-
-    @abstractmethod
-    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
-        """The due time of the first ready job of each of these lines, where there is one."""
+    def look_up(self, ids: Collection[str], names: Collection[str], lines: Collection[Line]) -> Found:
+        """What an enqueue of these jobs has to know."""
 
     @abstractmethod
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from outwork.brokers.base import Claim, Claimed, Report
-from outwork.brokers.ledger import Cell, Change, concerns
+from outwork.brokers.ledger import Cell, Change, Found, concerns
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head, Look
 from outwork.brokers.sql.server_outbox import Said, ServerOutbox
@@ -165,15 +165,21 @@ class ServerBound(ServerOutbox):
         self._known_cells.update(found)
         return found
 
-    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
-        if len(ids) > AT_ONCE or not 0 < len(names) <= AT_ONCE:
-            return {row[0] for row in self._rows_ids("present", ids)}, self.cells(names)
+    def look_up(self, ids: Collection[str], names: Collection[str], lines: Collection[Line]) -> Found:
         statements: list[Said] = []
         for name, wanted in (("present", list(ids)), ("cells", sorted(names))):
-            among, values = self._among(wanted)
-            statements.append((self._sql[name].replace("{ids}", among), values))
-        there, cells = self._together(statements)
-        return {row[0] for row in there.rows}, self._cells_in(cells.rows)
+            for at in range(0, len(wanted), AT_ONCE):
+                among, values = self._among(wanted[at : at + AT_ONCE])
+                statements.append((self._sql[name].replace("{ids}", among), values))
+        last = len(statements) - len(range(0, len(names), AT_ONCE))
+        fronts = [(self._sql["front_of_line"], [line.queue, -line.priority] * 4) for line in lines]
+        answers = [answer.rows for answer in self._together([*statements, *fronts])]
+        ends = zip(lines, answers[len(statements) :], strict=True)
+        return Found(
+            {row[0] for rows in answers[:last] for row in rows},
+            self._cells_in([row for rows in answers[last : len(statements)] for row in rows]),
+            {line: due for line, [(due,)] in ends if due is not None},
+        )
 
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         known = self._known_cells
@@ -189,14 +195,6 @@ class ServerBound(ServerOutbox):
             self._soon_ids("unset_cells", sorted(gone))
         known.update(row[0] for row in new)
         known.difference_update(gone)
-
-    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
-        found: dict[Line, float] = {}
-        for line in lines:
-            [(due,)] = self._rows(self._sql["front_of_line"], [line.queue, -line.priority] * 4)
-            if due is not None:
-                found[line] = due
-        return found
 
     def due_cells(self, limit: int) -> list[str]:
         return [_text(row[0]) for row in self._rows(self._sql["due_cells"], [self.now.wall, limit])]

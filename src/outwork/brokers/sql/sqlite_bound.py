@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from outwork.brokers.base import Claimed, Report
-from outwork.brokers.ledger import Cell, Change
+from outwork.brokers.ledger import Cell, Change, Found
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head, Look
 from outwork.brokers.sql.sqlite_outbox import SQLiteOutbox
@@ -102,19 +102,16 @@ class SQLiteBound(SQLiteOutbox):
         rows = self._execute(self._sql["cells"], [_packed(list(names))])
         return {name: cell_in(value) for name, value in rows}
 
-    def look_up(self, ids: Collection[str], names: Collection[str]) -> tuple[set[str], dict[str, Cell]]:
+    def look_up(self, ids: Collection[str], names: Collection[str], lines: Collection[Line]) -> Found:
         there = {row[0] for row in self._execute(self._sql["present"], [_packed(ids)])}
-        return there, self.cells(names)
+        fronts = {line: self._one("front_of_line", line.queue, -line.priority) for line in lines}
+        return Found(there, self.cells(names), {line: due for line, due in fronts.items() if due is not None})
 
     def write_cells(self, cells: Mapping[str, Cell | None]) -> None:
         self._run_rows("set_cell", cell_rows(cells))
         gone = [name for name, cell in cells.items() if cell is None]
         if gone:
             self._run("unset_cells", _packed(gone))
-
-    def fronts(self, lines: Collection[Line]) -> dict[Line, float]:
-        found = {line: self._one("front_of_line", line.queue, -line.priority) for line in lines}
-        return {line: due for line, due in found.items() if due is not None}
 
     def due_cells(self, limit: int) -> list[str]:
         return [row[0] for row in self._execute(self._sql["due_cells"], [self.now.wall, limit])]
