@@ -1,7 +1,8 @@
-"""When the parcels of a pipe have to be counted, where counting them costs as much as there are."""
+"""What a session need not do for each parcel: count those of a pipe, ask or tell who reads it."""
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Final
 
 EXACT: Final = 1000
@@ -33,3 +34,25 @@ class Room:
             if len(self._free) >= REMEMBERED:
                 self._free.clear()
             self._free[pipe] = (room - held) // SHARE
+
+
+class Seldom:
+    """What is done once in so many seconds for each pipe."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._done: dict[str, float] = {}
+
+    def is_due(self, pipe: str) -> bool:
+        """Whether to do it now; then it is taken as done."""
+        now = monotonic()
+        if now - self._done.get(pipe, -self._seconds) < self._seconds:
+            return False
+        if len(self._done) >= REMEMBERED:
+            self._done.clear()
+        self._done[pipe] = now
+        return True
+
+    def forget(self) -> None:
+        """It is due for all."""
+        self._done.clear()

@@ -15,7 +15,7 @@ from outwork.brokers.sql.postgresql_session import explained
 from outwork.contrib.channels.linked import LinkedSession
 from outwork.contrib.channels.pipes import Limits, Listener, Parcel, Seen, is_inbox
 from outwork.contrib.channels.postgresql.stream import Opened, Row, Stream, Value
-from outwork.contrib.channels.room import Room
+from outwork.contrib.channels.room import EXACT, Room, Seldom
 from outwork.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 20.0
 PRUNE_EVERY: Final = 60.0
+ASK_EVERY: Final = 0.25
+"""Seconds between two pushes to a channel that ask whether it is read."""
+TELL_EVERY: Final = 1.0
+"""Seconds between two takes that tell it."""
 LONG: Final = struct.Struct(">q")
 DOUBLE: Final = struct.Struct(">d")
 
@@ -36,23 +40,30 @@ class PostgreSQLSession(LinkedSession[Stream, Opened]):
         self._listens: set[str] = set()
         self._pruned = monotonic()
         self._room = Room()
+        self._asked = Seldom(ASK_EVERY)
+        self._told = Seldom(TELL_EVERY)
 
     # ---- the verbs --------------------------------------------------------------------------------------------------
 
     async def push(self, key: str, content: bytes, room: int, expiry: float) -> float | None:
-        fixed = b"f" if is_inbox(key) else b"t"
-        pipe = self._name(key)
+        fixed = not is_inbox(key)
+        pipe, spoken = self._name(key), key.encode("ascii")
         count = self._room.is_to_be_counted(key, room)
-        rows = await self._call(
-            *("push", pipe, content, _text(room), _text(expiry), fixed, key.encode("ascii"), b"t" if count else b"f"),
-            binary=(1,),
-        )
+        if (count and room > EXACT) or (fixed and self._asked.is_due(key)):
+            rows = await self._call(
+                *("push", pipe, content, _text(room), _text(expiry), _bool(fixed), spoken, _bool(count)), binary=(1,)
+            )
+            if count and rows:
+                self._room.counted(key, _long(rows[0][1]), room)
+            age = rows[0][0] if rows else None
+        else:
+            rows = await self._call(
+                "append", pipe, content, _text(room), _text(expiry), spoken, _bool(count), binary=(1,)
+            )
+            age = None
         await self._prune()
         if not rows:
             return None
-        [[age, held]] = rows
-        if count:
-            self._room.counted(key, _long(held), room)
         return 0.0 if age is None else max(0.0, _double(age))
 
     async def take(self, key: str, limit: int) -> list[Parcel]:
@@ -66,9 +77,9 @@ class PostgreSQLSession(LinkedSession[Stream, Opened]):
             if stream is self._stream:
                 self._listens.add(key)
         found: list[Parcel] = []
-        fixed = b"f" if is_inbox(key) else b"t"
+        looked = _bool(not is_inbox(key) and self._told.is_due(key))
         while not found:
-            rows = await self._call("take", pipe, _text(limit), fixed)
+            rows = await self._call("take", pipe, _text(limit), looked)
             found = [
                 Parcel(_long(place), _double(expires), content or b"")
                 for place, expires, content, good in rows
@@ -112,6 +123,8 @@ class PostgreSQLSession(LinkedSession[Stream, Opened]):
         return _long(full)
 
     async def flush(self) -> None:
+        self._asked.forget()
+        self._told.forget()
         for name in ("forget_messages", "forget_members", "forget_readers"):
             await self._call(name, self._store.prefix.encode("ascii"))
 
@@ -170,6 +183,10 @@ class PostgreSQLSession(LinkedSession[Stream, Opened]):
 
     def _stop_listening(self) -> None:
         self._listens.clear()
+
+
+def _bool(value: bool) -> bytes:
+    return b"t" if value else b"f"
 
 
 def _text(value: object) -> bytes:
