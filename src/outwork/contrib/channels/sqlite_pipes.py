@@ -156,7 +156,14 @@ class Pipes:
             return []
         self._seen = version
         cut = len(self._prefix)
-        rows = self._run(f"SELECT DISTINCT pipe FROM {self._message} WHERE substr(pipe, 1, ?) = ?", cut, self._prefix)
+        # From each pipe to the next one: DISTINCT would read every message.
+        least = f"SELECT min(pipe) FROM {self._message}"
+        rows = self._run(
+            f"WITH RECURSIVE found (pipe) AS ({least} UNION ALL "
+            f"SELECT ({least} WHERE pipe > found.pipe) FROM found WHERE pipe IS NOT NULL) "
+            "SELECT pipe FROM found WHERE substr(pipe, 1, ?) = ?",
+            *(cut, self._prefix),
+        )
         return [pipe[cut:] for (pipe,) in rows]
 
     # ---- within -----------------------------------------------------------------------------------------------------
