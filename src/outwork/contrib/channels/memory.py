@@ -48,6 +48,8 @@ class MemoryStore:
         if self._pushes % SWEEP_EVERY == 0:
             for name in [name for name, line in self.pipes.items() if not line or line[-1].expires <= now]:
                 del self.pipes[name]
+            for group in list(self.groups):
+                self.members_of(group, now)
         pipe = self.pipes.setdefault(key, deque())
         while pipe and pipe[0].expires <= now:
             pipe.popleft()
@@ -55,6 +57,15 @@ class MemoryStore:
             return False
         pipe.append(Parcel(0, now + expiry, content))
         return True
+
+    def members_of(self, group: str, now: float) -> list[str]:
+        """Under the lock: those whose time is not over; the others are forgotten."""
+        members = self.groups.get(group, {})
+        for channel in [channel for channel, expires in members.items() if expires <= now]:
+            del members[channel]
+        if not members:
+            self.groups.pop(group, None)
+        return list(members)
 
     def ring(self, key: str) -> None:
         with self.lock:
@@ -137,12 +148,8 @@ class MemorySession:
                 self._store.groups.pop(group, None)
 
     async def members(self, group: str) -> list[str]:
-        now = monotonic()
         with self._store.lock:
-            members = self._store.groups.get(group, {})
-            for channel in [channel for channel, expires in members.items() if expires <= now]:
-                del members[channel]
-            return list(members)
+            return self._store.members_of(group, monotonic())
 
     async def spread(self, group: str | None, members: Sequence[str], body: bytes, limits: Limits) -> int:
         names = members if group is None else await self.members(group)
