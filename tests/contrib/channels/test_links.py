@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from asyncio import AbstractEventLoop
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outwork.contrib.channels import OutworkChannelLayer
 from outwork.contrib.channels.linked import opened
 from outwork.contrib.channels.loops import ByLoop
+from outwork.contrib.channels.memory import SWEEP_EVERY, MemoryStore
+from outwork.contrib.channels.pipes import pipe_of
 from outwork.contrib.channels.redis.stream import Broken, Stream
+from outwork.errors import InvalidChannel
 from support.waiting import until
 
 
@@ -26,6 +32,33 @@ class Wire:
         self.closed += 1
         self.socket.close()
         self.other.close()
+
+
+def test_a_forked_child_has_channels_of_its_own(tmp_path: Path) -> None:
+    """A server that loads the application before it forks: its workers would read each other's messages."""
+    layer = OutworkChannelLayer(f"sqlite:///{tmp_path}/channels.db")
+    name = asyncio.run(layer.new_channel())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            theirs = asyncio.run(layer.new_channel())
+            with pytest.raises(InvalidChannel):
+                asyncio.run(layer.receive(name))
+            status = int(pipe_of(theirs)[0] == pipe_of(name)[0])
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    asyncio.run(layer.send(name, {"type": "x"}))
+    assert asyncio.run(layer.receive(name)) == {"type": "x"}
+
+
+def test_memory_forgets_members_whose_time_is_over() -> None:
+    store = MemoryStore()
+    store.groups = {"gone": {"a": 1.0, "b": 2.0}, "here": {"a": 1.0, "c": float("inf")}}
+    for _ in range(SWEEP_EVERY):
+        store.append("channel", b"", 10_000, 60)
+    assert store.groups == {"here": {"c": float("inf")}}
 
 
 def test_a_link_that_is_closed_fails_what_is_under_way() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,8 @@ class OutworkChannelLayer:
         self._codec = Codec(symmetric_encryption_keys, expiry)
         self._store: Store = open_store(url, hosts, prefix)
         self._stash = Stash(expiry)
-        self._own = uuid4().hex
+        self._inbox = ""
+        self._pid = 0
         self._desks: ByLoop[Desk] = ByLoop(self._open)
         self._warned: dict[str, float] = {}
         self.durable: DurableChannels | None = None
@@ -147,7 +149,7 @@ class OutworkChannelLayer:
         if "!" not in channel:
             return (await self.receive_many(channel, 1))[0]
         key, local = pipe_of(channel)
-        if not local or not key.endswith(f".{self._own}!"):
+        if not local or not key.endswith(f".{self._own()}!"):
             raise InvalidChannel(
                 f"channel {channel!r} was not made by new_channel() of this layer in this process, which alone can "
                 "receive from it"
@@ -190,7 +192,7 @@ class OutworkChannelLayer:
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A name that this process can receive from, and everybody can send to."""
-        return f"{prefix}.{self._own}!{uuid4().hex}"
+        return f"{prefix}.{self._own()}!{uuid4().hex}"
 
     # ---- groups -----------------------------------------------------------------------------------------------------
 
@@ -241,6 +243,12 @@ class OutworkChannelLayer:
             finally:
                 desk.close()
         self._store.close()
+
+    def _own(self) -> str:
+        """What the names of this process' channels have in common; a child that was forked has another one."""
+        if self._pid != os.getpid():
+            self._inbox, self._pid = uuid4().hex, os.getpid()
+        return self._inbox
 
     def _decoded(self, channel: str, body: bytes) -> dict[str, Any] | None:
         try:
