@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +27,10 @@ SETTINGS: Final = (
 )
 IDLE: Final = "SET SESSION idle_transaction_timeout = 10"
 """Whoever is frozen inside a transaction does not keep its rows from the others for longer."""
+
+STATEMENTS: Final = 200
+MESSAGE: Final = 1024 * 1024
+"""How many statements go into one message, and bytes of their values: written as text they take twice as many."""
 
 PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -149,9 +153,14 @@ class MySQLTransaction(ServerTransaction):
         super()._soon(name, [(*row, "") for row in rows] if name == "insert" else rows)  # the token is one more
 
     def _many(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        sql = self._sql[name]
+        if not sql.lstrip().startswith("INSERT"):  # those the driver makes one statement, the others as many messages
+            for some in _in_messages(rows):
+                self._together([(sql, row) for row in some])
+            return
         if self._waiting:
             self._session.together(self.waiting())
-        self._session.many(self._sql[name], rows)
+        self._session.many(sql, rows)
 
     def _among(self, values: Collection[str]) -> tuple[str, list[object]]:
         if PLAIN.fullmatch("".join(values)):  # as our ids are: the driver takes a microsecond to quote each
@@ -215,6 +224,21 @@ class MySQLTransaction(ServerTransaction):
 
     def _kinds(self) -> list[tuple[str, str, str]]:
         return [(queue, task, state) for queue, task, state in self._rows(self._sql["kinds"])]
+
+
+def _in_messages(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]]:
+    """The rows in portions of which each fits into a message."""
+    some: list[Sequence[object]] = []
+    size = 0
+    for row in rows:
+        length = sum(len(value) for value in row if isinstance(value, str | bytes))
+        if some and (len(some) == STATEMENTS or size + length > MESSAGE):
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += length
+    if some:
+        yield some
 
 
 def _texts(results: Mapping[str, bytes]) -> str | None:
