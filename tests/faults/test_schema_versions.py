@@ -18,6 +18,7 @@ from outwork.brokers.sql.outbox import SQLStore
 from outwork.errors import SchemaError
 from outwork.ids import new_claim_id, new_job_id
 from outwork.job import Answer, Done, Job, State
+from outwork.ties import Gate, Ties
 from support.mariadb_server import shared_mariadb
 from support.postgres_server import shared_postgres
 from support.schema_1 import OldWorker
@@ -75,8 +76,8 @@ def at_version(place: Place, version: int | None) -> Iterator[SQLStore]:
         yield broker
 
 
-def a_job() -> Job:
-    return Job(v=1, id=new_job_id(), task="suite.task", args=Raw(b'{"x":1}'), queue="default")
+def a_job(ties: Ties | None = None) -> Job:
+    return Job(v=1, id=new_job_id(), task="suite.task", args=Raw(b'{"x":1}'), queue="default", ties=ties)
 
 
 def claim(broker: SQLStore, most: int = 100) -> list[Claimed]:
@@ -131,6 +132,48 @@ def test_workers_of_the_first_version_go_on(place: Place) -> None:
             connection.commit()
             assert state(new, ours.id) is State.SUCCESSFUL
             assert [count.jobs for count in new.counts()] == [4]
+
+
+def test_workers_of_the_first_versions_leave_bound_jobs_alone(place: Place) -> None:
+    """They claim past them, whatever comes first, and a job that waits for another one waits for this release."""
+    one_at_a_time = Ties(gates=(Gate("c:one", most=1),))
+    first, second, free = a_job(one_at_a_time), a_job(one_at_a_time), a_job()
+    with at_version(place, None) as new, closing(place.connect()) as connection:
+        assert new.enqueue([first, second, free]) == [None, None, None]
+        old = OldWorker(connection)
+        job_id, claimed = old.claim()
+        assert job_id == free.id
+        old.settle(claimed)
+        connection.commit()
+        assert [state(new, one.id) for one in (first, second, free)] == [State.READY, State.READY, State.SUCCESSFUL]
+        for job in (first, second):
+            [taken] = claim(new)
+            assert taken.id == job.id
+            assert settle(new, taken) is Answer.DONE
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_what_the_release_before_deletes_is_in_nobodys_way(place: Place) -> None:
+    one_at_a_time = Ties(gates=(Gate("c:one", most=1),))
+    first, held, last, ready = [*(a_job(one_at_a_time) for _ in range(3)), a_job(Ties(awaits=1, within=1.0))]
+    with at_version(place, None) as new, closing(place.connect()) as connection:
+        assert new.enqueue([first, held, last, ready]) == [None] * 4
+        [taken] = claim(new)
+        assert [state(new, one.id) for one in (held, last, ready)] == [State.HELD] * 3
+        new.clock_offset += 2  # what it waits for never came: it is ready
+        new.tend(None, rescue=False)
+        assert state(new, ready.id) is State.READY
+        old = OldWorker(connection)
+        for job in (held, ready):
+            old.delete(job.id)
+        connection.commit()
+        assert settle(new, taken) is Answer.DONE
+        [taken] = claim(new)
+        assert taken.id == last.id
+        assert settle(new, taken) is Answer.DONE
+        assert claim(new) == []
+        [(left,)] = connection.execute("SELECT count(*) FROM outwork_bound WHERE place <> 'HELD'").fetchall()
+        assert left == 0
 
 
 def test_this_release_goes_on_while_the_next_one_takes_over(place: Place) -> None:

@@ -27,6 +27,8 @@ SQLITE: Final = {
             ORDER BY rank, due, id LIMIT 1)""",
     ],
     "claimed": "SELECT id FROM outwork_running WHERE claim_id = :claim",
+    # Of a job that it finds in no place it thinks that it is ready.
+    "delete": ["DELETE FROM outwork_ready WHERE id = :id", "DELETE FROM outwork_job WHERE id = :id"],
     "settle": [
         """INSERT INTO outwork_ended SELECT r.seq, 'SUCCESSFUL', r.queue, r.task, :now, :now + 86400, r.claim_id,
             r.worker, r.started_at, r.cancel_requested, '1' FROM outwork_running r WHERE r.claim_id = :claim""",
@@ -113,6 +115,11 @@ class OldWorker:
 
     def enqueue(self, job_id: str, body: bytes) -> None:
         self._run(self._sql["enqueue"], id=job_id, body=body, claim=job_id.replace("-", "")[:32])
+
+    def delete(self, job_id: str) -> None:
+        """`outwork jobs delete`, on SQLite: on servers it took what it did not find for somebody else's move, and gave
+        up."""
+        self._run(self._sql["delete"], id=job_id)
 
     def claim(self) -> tuple[str, str]:
         """The next job of the queue `default`, which must be there: its id, and the claim id."""

@@ -68,7 +68,10 @@ class SQLiteBound(SQLiteOutbox):
 
     def take_bound(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
         self._run("run_bound", _packed(ids), claim_id, worker, lease_until, self.now.wall)
-        return self._fetched(claim_id, "bodies", _packed(ids))
+        taken = self._fetched(claim_id, "bodies", _packed(ids))
+        if len(taken) < len(ids):  # the release before has deleted some, whose places it does not know
+            self._run("unbind_deleted", _packed(ids))
+        return taken
 
     def running_bound(self, claim_id: str, ids: Collection[str]) -> list[Record]:
         rows = self._execute(self._sql["running_bound"], [_packed(list(ids)), claim_id])

@@ -79,7 +79,14 @@ SQL: Final = {
     "holding_bound": """
         SELECT json_group_array(b.id) FROM json_each(?) v CROSS JOIN {p}bound b ON b.id = v.key
         WHERE b.claim_id = v.value AND b.lease_until IS NOT NULL""",
-    "held": "SELECT json_group_array(id) FROM (SELECT id FROM {p}bound WHERE knot = ? ORDER BY rank, due, id LIMIT ?)",
+    # Without those that the release before has deleted.
+    "held": """
+        SELECT json_group_array(id) FROM (
+            SELECT b.id FROM {p}bound b WHERE b.knot = ? AND EXISTS (SELECT 1 FROM {p}job j WHERE j.id = b.id)
+            ORDER BY b.rank, b.due, b.id LIMIT ?)""",
+    "unbind_deleted": """
+        DELETE FROM {p}bound WHERE id IN (SELECT value FROM json_each(?1))
+            AND NOT EXISTS (SELECT 1 FROM {p}job j WHERE j.id = {p}bound.id)""",
     "stopping": """
         SELECT id FROM {p}running WHERE cancel_requested AND worker = ?1
         UNION ALL SELECT id FROM {p}bound WHERE lease_until IS NOT NULL AND cancel_requested AND worker = ?1""",
