@@ -22,8 +22,8 @@ from outwork.contrib.django import OutworkTask, options
 from outwork.contrib.django.application import backend_of
 from outwork.contrib.django.models import Unsent
 from outwork.contrib.django.testing import enqueued, run_jobs
-from outwork.errors import Duplicate
-from outwork.periodic import entries
+from outwork.errors import Duplicate, UnknownQueue
+from outwork.periodic import check_periodic, entries
 
 Choose = Callable[..., Any]
 PREFIX = "outwork.contrib.django."
@@ -297,3 +297,12 @@ def test_schedules_of_the_operator(choose: Choose) -> None:
     assert str(found["morning"].rule.schedule) == "every day at 07:00, Europe/Paris"
     assert bytes(found["morning"].call.args) == b'{"args":[],"kwargs":{"x":1}}'
     assert not found["kiosk.tasks.noop"].enabled
+
+
+def test_a_queue_that_no_worker_serves(choose: Choose) -> None:
+    table = {"task": "kiosk.tasks.noop", "every": 60, "queue": "slow"}
+    choose("DatabaseBackend", queues=["default", "mail"], periodic={"often": table})
+    tasks.noop.using(priority=0)  # known here
+    app = backend_of("default").app
+    with pytest.raises(UnknownQueue, match=r"'slow' is not declared\. Declared are: default, mail"):
+        check_periodic(app, entries(app))

@@ -113,7 +113,8 @@ class OutworkBackend(BaseTaskBackend):
         return application_of(self.alias, type(self), self._params, self._make_app)
 
     def _make_app(self) -> Application:
-        app = Application(self.alias, type(self), max_payload=self.options.get("max_payload"))
+        queues = sorted(self.queues) or None
+        app = Application(self.alias, type(self), max_payload=self.options.get("max_payload"), queues=queues)
         app.configure({"framework": "Django", **self.settings_of_app()})
         if self.runs_in == "embedded":
             hand_down()
