@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.db import connections
@@ -52,6 +52,11 @@ class DjangoTransaction(PostgreSQLTransaction):
 
     def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
         return "(SELECT unnest(%s::text[]) AS queue)", [list(queues)]
+
+    def succeed_bound(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> None:
+        values = [list(results), list(results.values()), claim_id, float(self.now.wall), float(prune_at)]
+        self._expect(len(results), self._run(self._sql["succeed_bound"], values))
+        self.ends = True
 
 
 class JoinedPostgreSQL(JoinedServer):
