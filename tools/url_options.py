@@ -57,15 +57,20 @@ WHAT: Final[Mapping[str, str]] = {
 """What each option means."""
 
 
+def asked_for(*urls: str) -> dict[str, object]:
+    """The options that the brokers of these URLs know, and their defaults."""
+    taken: dict[str, object] = {}
+    for url in urls:
+        with _listening(taken):
+            open_broker(url)
+    return taken
+
+
 def options() -> list[list[str]]:
     """One row an option, default and meaning: option, brokers, default, meaning."""
     found: dict[tuple[str, str], list[str]] = {}
     for broker, urls in GROUPS.items():
-        taken: dict[str, object] = {}
-        for url in urls:
-            with _listening(taken):
-                open_broker(url)
-        for name, default in taken.items():
+        for name, default in asked_for(*urls).items():
             if not _is_libpq(broker, name, default):
                 found.setdefault((name, _shown(default)), []).append(broker)
     names = {name for name, _ in found}

@@ -13,6 +13,7 @@ import pytest
 from docs.runner import Session, blocks
 from outwork import errors
 from tables import DOCS, written
+from url_options import asked_for
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,6 +69,11 @@ def test_every_error_has_its_place_in_troubleshooting() -> None:
 def test_tables_are_what_the_code_says() -> None:
     for page in DOCS.rglob("*.md"):
         assert page.read_text() == written(page.read_text()), f"{title(page)}: run  make tables"
+
+
+def test_every_option_of_rabbitmq_is_on_its_page() -> None:
+    page = (DOCS / "rabbitmq.md").read_text()
+    assert [name for name in asked_for("amqps://localhost") if f"`{name}`" not in page] == []
 
 
 @pytest.mark.timeout(180)
