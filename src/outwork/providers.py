@@ -141,6 +141,9 @@ class Providers:
     @contextmanager
     def opened(self, provisions: Sequence[Provision], context: TaskContext) -> Iterator[dict[str, Any]]:
         """The provided values of a `def` task by name, for the length of the block. Raises HookFailed."""
+        if not provisions:
+            yield {}
+            return
         stack = AsyncExitStack()  # nothing in it is async: the plan has refused that, so no event loop is needed
         values = _at_once(_open_all(stack, provisions, context))
         try:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 
 INTERRUPTED: Final = "builtins.KeyboardInterrupt"
+VARIANTS: Final = 100
+"""How many forms of a task are remembered."""
 
 
 class BoundTask(CoreTask[..., Any]):
@@ -60,11 +62,23 @@ class BoundTask(CoreTask[..., Any]):
 
     def __init__(self, app: Application, django: Task) -> None:
         self.django = django
+        self._as_enqueued: dict[tuple[int, str, str], Task] = {}
         self.extras = extras_of(django)
         options = outwork_options(django)
         if django.backend != app.alias:  # found by its path: the workers of its own backend fire it
             options = replace(options, periodic=None)
         super().__init__(app, app.runner(django), django.module_path, options)
+
+    def as_enqueued(self, priority: int, queue: str, alias: str) -> Task:
+        """Django's task with what `using` gave to a job."""
+        key = priority, queue, alias
+        found = self._as_enqueued.get(key)
+        if found is None:
+            if len(self._as_enqueued) >= VARIANTS:
+                self._as_enqueued = {}
+            found = bare(self.django, priority=priority, queue_name=queue, backend=alias)
+            self._as_enqueued[key] = found
+        return found
 
     @property
     def payload(self) -> Payload:
@@ -205,8 +219,8 @@ class Application(Outwork):
             declared = self._tasks[job.task]
             assert isinstance(declared, BoundTask)
             alias = context.carried.get(BACKEND, self.alias)
-            changes = {"priority": job.priority, "queue_name": job.queue, "backend": alias}
-            result = new_result(bare(declared.django, **changes), job, alias, enqueued_at=moment(job.created))
+            task = declared.as_enqueued(job.priority, job.queue, alias)
+            result = new_result(task, job, alias, enqueued_at=moment(job.created))
             self._running[job.id] = result
         worker = context.worker_id or CALLER
         change(
