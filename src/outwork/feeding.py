@@ -55,10 +55,10 @@ def feed(attempt: Attempt) -> Outcome | None:
         return Release(delay=STORE_PAUSE)
     try:
         attempt.take(filled(attempt.job, records, attempt.task.payload.hints))
-    except UpstreamFailed as error:
-        return attempt.told(Dead(remember(attempt.claimed.errors, attempt.failure(error))))
+    except UpstreamFailed as error:  # the traceback of its own code says nothing about it
+        return attempt.told(Dead(remember(attempt.claimed.errors, attempt.failure(error.with_traceback(None)))))
     except NotStarted as error:
-        return attempt.told(Cancelled(remember(attempt.claimed.errors, attempt.failure(error))))
+        return attempt.told(Cancelled(remember(attempt.claimed.errors, attempt.failure(error.with_traceback(None)))))
     return None
 
 

@@ -190,6 +190,7 @@ def test_a_job_that_is_not_called_is_told_of_as_failed(app: Outwork) -> None:
         until(lambda: app.get_result(result.id).is_finished, "the end of the chain")
     told = [type(one) for one in heard if getattr(one, "job_id", "") == result.id]
     assert told[-2:] == [AttemptFailed, JobFailed]
+    assert "File" not in app.get_result(result.id).errors[-1], "frames of ours say nothing about it"
 
 
 def test_a_job_without_anything_to_take_asks_for_nothing(app: Outwork, broker: Archive) -> None:

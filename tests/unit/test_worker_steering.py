@@ -41,7 +41,7 @@ def test_jobs_of_a_paused_queue_stay_in_their_line_until_it_goes_on() -> None:
         result.get(timeout=10)
 
 
-def test_a_queue_can_be_paused_while_the_worker_runs() -> None:
+def test_a_queue_can_be_paused_while_the_worker_runs(caplog: pytest.LogCaptureFixture) -> None:
     app, broker = memory_app()
 
     @app.task
@@ -53,8 +53,10 @@ def test_a_queue_can_be_paused_while_the_worker_runs() -> None:
         broker.pause("queue:default")
         until(lambda: worker.worker._steering.paused == {"queue:default"}, "the worker's obedience")
         result = count.enqueue()
-        broker.pause("queue:nothing")
+        broker.pause("schedule:nightly")
         until(lambda: len(worker.worker._steering.paused) == 2, "another look")
+        assert "queue default is paused; let it go on with:  outwork resume --queue default" in caplog.messages
+        assert "schedule nightly is paused; let it go on with:  outwork periodic resume nightly" in caplog.messages
         result.refresh()
         assert result.state is State.READY
         broker.resume("queue:default")

@@ -97,7 +97,9 @@ class Steering:
             self._stop(orders.cancel)
         if orders.paused != self.paused:
             for what in sorted(orders.paused - self.paused):
-                logger.warning("%s is paused; `outwork resume` lets it go on", what.replace(":", " ", 1))
+                kind, _, name = what.partition(":")
+                command = "periodic resume" if kind == "schedule" else f"resume --{kind}"
+                logger.warning("%s %s is paused; let it go on with:  outwork %s %s", kind, name, command, name)
             for what in sorted(self.paused - orders.paused):
                 logger.info("%s goes on", what.replace(":", " ", 1))
             self.paused = orders.paused
