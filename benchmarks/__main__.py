@@ -102,6 +102,7 @@ def main() -> None:
             for command in BARE[name]:
                 run(*command)
     if not arguments.brokers:
+        run("benchmarks.flow")
         run("benchmarks.isolation")
         run("benchmarks.channels")
 
