@@ -6,7 +6,7 @@ DRIVERS := redis,postgres,mysql,rabbitmq,scim,sms,webhook
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint quick check test bench docs tables format clean
+.PHONY: help demo lint quick check test faults bench docs tables format clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,10 @@ quick: $(VENV)/.test
 test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is missing is a failure
 	tools/servers
 	$(BIN)/pytest -n $(WORKERS)
+
+faults: $(VENV)/.test ## every fault on every broker, and docs/reliability.md; 20 minutes
+	tools/servers
+	OUTWORK_FAULTS=docs/reliability.md $(BIN)/pytest -n 4 -m cell $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
 
 bench: $(VENV)/.test ## the benchmarks, beside the bare drivers
 	$(BIN)/python -m benchmarks --bare

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.scorecard.page import pytest_collection_modifyitems, pytest_runtest_logreport, pytest_sessionfinish
 from outwork import Outwork
 from support import chores
 from support.ledger import VARIABLE, Ledger
@@ -16,6 +17,7 @@ from support.postgres_server import shared_postgres
 from support.redis_server import RedisServer, need_redis
 from support.workers import Workers, workers_in
 
+__all__ = ["pytest_collection_modifyitems", "pytest_runtest_logreport", "pytest_sessionfinish"]
 TESTS = Path(__file__).parents[1]
 
 

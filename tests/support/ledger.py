@@ -12,8 +12,8 @@ from typing import Final, Literal, NamedTuple
 VARIABLE: Final = "LEDGER"
 """The environment variable that tells tasks where the ledger is."""
 
-Event = Literal["A", "K", "S", "E"]
-"""The producer attempted an enqueue, it was acknowledged; a task started, it ended."""
+Event = Literal["A", "K", "S", "E", "F"]
+"""The producer attempted an enqueue, it was acknowledged; a task started, it ended, it failed as it was asked to."""
 
 
 class Entry(NamedTuple):

@@ -25,6 +25,13 @@ class Proxy:
         self.eaten = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        with self._lock:
+            self._pairs = [pair for pair in self._pairs if pair[0].fileno() != -1]
+            return len(self._pairs)
+
     def cut(self) -> None:
         """Break all connections."""
         with self._lock:

@@ -1,0 +1,114 @@
+"""Collects what has become of the cells, from all processes that run tests, and writes docs/reliability.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from faults.scorecard.proven import WHAT, cell_of
+from faults.scorecard.rows import BY_NUMBER, ROWS
+
+VARIABLE: Final = "OUTWORK_FAULTS"
+"""The environment variable that asks for the whole scorecard, and names the page to write."""
+ROOT: Final = Path(__file__).parents[3]
+COLUMNS: Final = {
+    "thread:": "`thread:`",
+    "process:": "`process:`",
+    "sqlite": "SQLite",
+    "postgresql": "PostgreSQL",
+    "mysql": "MySQL",
+    "redis": "Redis",
+    "rabbitmq": "RabbitMQ",
+}
+PART: Final = re.compile(r"(<!-- scorecard -->\n).*?(<!-- end -->)", re.DOTALL)
+
+outcomes: Final[defaultdict[tuple[str, str], dict[str, str]]] = defaultdict(dict)
+"""By row and broker: what became of each test."""
+numbers: Final[dict[tuple[str, str], dict[str, Any]]] = {}
+"""By row and broker: what a test of the standard load has counted."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what fills a cell."""
+    for item in items:
+        marker = item.get_closest_marker("cell")
+        cell = (marker.kwargs["row"], marker.kwargs["broker"]) if marker else cell_of(item.nodeid)
+        if cell is not None:
+            if marker is None:
+                item.add_marker(pytest.mark.cell(row=cell[0], broker=cell[1]))
+            item.user_properties.append(("cell", list(cell)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    said: dict[str, Any] = dict(report.user_properties)
+    if "cell" not in said:
+        return
+    row, broker = said["cell"]
+    before = outcomes[row, broker].get(report.nodeid)
+    if report.when == "call" or report.outcome != "passed":
+        outcomes[row, broker][report.nodeid] = "failed" if "failed" in (before, report.outcome) else report.outcome
+    if "bound" in said:
+        numbers[row, broker] = said
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    page = os.environ.get(VARIABLE, "")
+    if page.endswith(".md") and not hasattr(session.config, "workerinput"):
+        write(ROOT / page)
+
+
+def write(page: Path) -> None:
+    page.write_text(PART.sub(lambda found: found[1] + table() + found[2], page.read_text()))
+
+
+def table() -> str:
+    """When and how it was made, and a line for each row."""
+    what = WHAT | {row.number: row.what for row in ROWS}
+    cells = [found for found in outcomes.values() if found]
+    good = sum(set(found.values()) == {"passed"} for found in cells)
+    moves = sum(said["replayed"] for said in numbers.values())
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
+        f"`make faults`: {good} of {len(cells)} cells hold. The state machine explains all {moves:,} moves of the jobs "
+        "in the ledgers.\n",
+        f"| # | fault | {' | '.join(COLUMNS.values())} |",
+        "| --- " * (len(COLUMNS) + 2) + "|",
+    ]
+    for number in sorted(what, key=lambda one: (int(re.findall(r"\d+", one)[0]), one)):
+        shown = " | ".join(cell(number, broker) for broker in COLUMNS)
+        lines.append(f"| {number} | {what[number]} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(row: str, broker: str) -> str:
+    """What became of it: a hook, or D where only a bound is promised, with how many were run twice and how many might
+    have been, and after how many seconds all was done."""
+    found = set(outcomes.get((row, broker), {}).values())
+    if not found:
+        return ""
+    if "failed" in found:
+        return "**failed**"
+    if found == {"skipped"}:
+        return "not run"
+    said = numbers.get((row, broker))
+    sign = "D" if row in BY_NUMBER and broker in BY_NUMBER[row].bounded else "✓"
+    return sign if said is None else f"{sign} {said['twice']}/{said['bound']} {said['seconds']:.0f} s"
+
+
+def commit() -> str:
+    """The last one that changed the code that was measured."""
+    short = _git("log", "-1", "--format=%h", "--abbrev=12", "--", "src")
+    return f"{short} (and changes to it)" if _git("status", "--porcelain", "src") else short
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
