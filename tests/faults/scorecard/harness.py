@@ -73,6 +73,8 @@ class Run:
         self.running: list[Running] = []
         self.bound = 0
         self.jobs = 0
+        self.slack = SLACK
+        self.patience = PATIENCE
         self.clock = folder / "clock"
         """Has the seconds by which the clock of the workers is wrong, where a row changes it."""
         self.own_clock = False
@@ -205,7 +207,7 @@ class Run:
     def all_end(self) -> None:
         """Wait for the end of all jobs; says which have none."""
         try:
-            until(lambda: not self.still_open(), "the end of all jobs", seconds=PATIENCE, pause=0.1)
+            until(lambda: not self.still_open(), "the end of all jobs", seconds=self.patience, pause=0.1)
         except AssertionError as error:
             missing = self.still_open()
             told = [entry for entry in self.ledger.entries() if entry.key in missing]
@@ -264,8 +266,8 @@ class Run:
     def as_before(self, before: Before) -> None:
         """Throughput, connections, threads, and what the broker keeps come back to what they were."""
         until(lambda: self.pulse() <= before.seconds / 0.8 + 0.5, "four fifths of the throughput", seconds=60)
-        until(lambda: self.files() <= before.files + SLACK, "files and connections as before")
-        until(lambda: self.threads() <= before.threads + SLACK, "threads as before")
+        until(lambda: self.files() <= before.files + self.slack, "files and connections as before")
+        until(lambda: self.threads() <= before.threads + self.slack, "threads as before")
         if self.rest is not None:
             until(lambda: self.ground.at_rest() == self.rest, "no rows, keys or messages left", seconds=60, pause=0.2)
 

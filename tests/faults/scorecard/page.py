@@ -18,6 +18,8 @@ from faults.scorecard.rows import BY_NUMBER, ROWS
 
 VARIABLE: Final = "OUTWORK_FAULTS"
 """The environment variable that asks for the whole scorecard, and names the page to write."""
+SOME: Final = "OUTWORK_CELLS"
+"""The environment variable that says, in the words of `pytest -k`, which cells alone are run again."""
 ROOT: Final = Path(__file__).parents[3]
 COLUMNS: Final = {
     "thread:": "`thread:`",
@@ -67,34 +69,63 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def write(page: Path) -> None:
-    page.write_text(PART.sub(lambda found: found[1] + table() + found[2], page.read_text()))
+    page.write_text(PART.sub(lambda found: found[1] + table(Former(found[0])) + found[2], page.read_text()))
 
 
-def table() -> str:
+class Former:
+    """The table that is there. When only some cells were run again (`make faults CELLS=...`) on the same code, it keeps
+    the others, and says which are newer."""
+
+    def __init__(self, text: str) -> None:
+        self.cells: dict[tuple[str, str], str] = {}
+        self.moves = 0
+        head = re.search(r"^(.*), commit (\S+), .* all ([\d,]+) moves", text, re.MULTILINE)
+        if not os.environ.get(SOME) or head is None or head[2] != commit():
+            return
+        self.moves = int(head[3].replace(",", ""))
+        for line in text.splitlines():
+            number, _, *shown = (
+                [part.strip() for part in line.strip("|").split(" | ")] if re.match(r"\| \d", line) else [""] * 2
+            )
+            self.cells |= {(number, broker): one for broker, one in zip(COLUMNS, shown, strict=False)}
+
+
+def table(former: Former) -> str:
     """When and how it was made, and a line for each row."""
     what = WHAT | {row.number: row.what for row in ROWS}
-    cells = [found for found in outcomes.values() if found]
-    good = sum(set(found.values()) == {"passed"} for found in cells)
-    moves = sum(said["replayed"] for said in numbers.values())
+    shown = {(number, broker): cell(number, broker, former) for number in what for broker in COLUMNS}
+    tried = [one for one in shown.values() if one]
+    good = sum("failed" not in one and one != "not run" for one in tried)
+    moves = former.moves + sum(said["replayed"] for said in numbers.values())
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
-        f"`make faults`: {good} of {len(cells)} cells hold. The state machine explains all {moves:,} moves of the jobs "
-        "in the ledgers.\n",
+        f"`make faults`: {good} of {len(tried)} cells hold. The state machine explains all {moves:,} moves of the jobs "
+        f"in the ledgers.{again(former)}\n",
         f"| # | fault | {' | '.join(COLUMNS.values())} |",
         "| --- " * (len(COLUMNS) + 2) + "|",
     ]
     for number in sorted(what, key=lambda one: (int(re.findall(r"\d+", one)[0]), one)):
-        shown = " | ".join(cell(number, broker) for broker in COLUMNS)
-        lines.append(f"| {number} | {what[number]} | {shown} |")
+        lines.append(f"| {number} | {what[number]} | {' | '.join(shown[number, broker] for broker in COLUMNS)} |")
     return "\n".join(lines) + "\n"
 
 
-def cell(row: str, broker: str) -> str:
+def again(former: Former) -> str:
+    """Which cells are newer than the others."""
+    if not former.cells:
+        return ""
+    return (
+        " Run again by themselves: "
+        + ", ".join(f"{row} on {COLUMNS[broker]}" for row, broker in sorted(outcomes))
+        + "."
+    )
+
+
+def cell(row: str, broker: str, former: Former) -> str:
     """What became of it: a hook, or D where only a bound is promised, with how many were run twice and how many might
     have been, and after how many seconds all was done."""
     found = set(outcomes.get((row, broker), {}).values())
     if not found:
-        return ""
+        return former.cells.get((row, broker), "")
     if "failed" in found:
         return "**failed**"
     if found == {"skipped"}:
