@@ -31,7 +31,7 @@ test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is mi
 
 faults: $(VENV)/.test ## every fault on every broker, and docs/reliability.md (15 min)
 	tools/servers
-	OUTWORK_FAULTS=docs/reliability.md OUTWORK_CELLS="$(CELLS)" $(BIN)/pytest -n 4 -m cell -k "$(CELLS)" $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
+	FAULTS_PAGE=docs/reliability.md FAULTS_CELLS="$(CELLS)" $(BIN)/pytest -n 4 -m cell -k "$(CELLS)" $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
 
 bench: $(VENV)/.test ## the benchmarks, beside the bare drivers
 	$(BIN)/python -m benchmarks --bare

@@ -16,9 +16,9 @@ import pytest
 from faults.scorecard.proven import WHAT, cell_of
 from faults.scorecard.rows import BY_NUMBER, ROWS
 
-VARIABLE: Final = "OUTWORK_FAULTS"
+VARIABLE: Final = "FAULTS_PAGE"
 """The environment variable that asks for the whole scorecard, and names the page to write."""
-SOME: Final = "OUTWORK_CELLS"
+SOME: Final = "FAULTS_CELLS"
 """The environment variable that says, in the words of `pytest -k`, which cells alone are run again."""
 ROOT: Final = Path(__file__).parents[3]
 COLUMNS: Final = {
@@ -78,11 +78,14 @@ class Former:
 
     def __init__(self, text: str) -> None:
         self.cells: dict[tuple[str, str], str] = {}
+        self.again: set[str] = set()
         self.moves = 0
         head = re.search(r"^(.*), commit (\S+), .* all ([\d,]+) moves", text, re.MULTILINE)
         if not os.environ.get(SOME) or head is None or head[2] != commit():
             return
         self.moves = int(head[3].replace(",", ""))
+        if newer := re.search(r"Run again by themselves: (.*)\.$", text, re.MULTILINE):
+            self.again = set(newer[1].split(", "))
         for line in text.splitlines():
             number, _, *shown = (
                 [part.strip() for part in line.strip("|").split(" | ")] if re.match(r"\| \d", line) else [""] * 2
@@ -113,11 +116,8 @@ def again(former: Former) -> str:
     """Which cells are newer than the others."""
     if not former.cells:
         return ""
-    return (
-        " Run again by themselves: "
-        + ", ".join(f"{row} on {COLUMNS[broker]}" for row, broker in sorted(outcomes))
-        + "."
-    )
+    newer = former.again | {f"{row} on {COLUMNS[broker]}" for row, broker in outcomes}
+    return f" Run again by themselves: {', '.join(sorted(newer))}."
 
 
 def cell(row: str, broker: str, former: Former) -> str:

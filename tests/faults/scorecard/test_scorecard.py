@@ -19,7 +19,7 @@ from faults.scorecard.rows import BY_NUMBER, ROWS, Row
 from support import load
 from support.ledger import Ledger
 
-WHOLE: Final = bool(os.environ.get("OUTWORK_FAULTS"))
+WHOLE: Final = bool(os.environ.get("FAULTS_PAGE"))
 CHOSEN: Final = (("4", "sqlite"), ("9", "redis"), ("10", "postgresql"), ("7, 8", "mysql"), ("7, 8", "redis"))
 
 
