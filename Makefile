@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests examples benchmarks) $(wildcard tools/*.py) docs/conf.py
 DRIVERS := redis,postgres,mysql,rabbitmq,scim,sms,webhook
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lint quick check test faults bench docs tables format clean

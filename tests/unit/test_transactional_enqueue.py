@@ -235,7 +235,6 @@ async def through_async_session(place: Place, use: Any) -> None:
 
 
 async def through_asyncpg(place: Place, use: Any) -> None:
-    pytest.importorskip("asyncpg")
     engine = create_async_engine(place.async_engine_url.replace("+psycopg:", "+asyncpg:"))
     async with engine.connect() as connection:
         await use(connection)
