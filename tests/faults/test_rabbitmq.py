@@ -371,6 +371,15 @@ def impatient(server: RabbitServer) -> Iterator[None]:
         yield
 
 
+def test_a_drain_takes_all_there_is(app: Outwork, ledger: Ledger, workers: Workers) -> None:
+    """Although RabbitMQ may have nothing at the channel yet when the worker has ended what it had."""
+    app.enqueue_many(chores.step.bind(f"job-{number}", 0.0) for number in range(1000))
+    code, log = workers.run(TARGET, "--drain", "--concurrency", "4")
+    assert code == 0, log
+    assert "(1,000 done, 0 failed, nothing left)" in log
+    assert set(ledger.keys("E").values()) == {1}
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_long_task_is_started_once(app: Outwork, ledger: Ledger, workers: Workers, broker_url: str) -> None:
     running = workers.start(TARGET, url=f"{broker_url}&consumer_timeout=3&lease=1.5").ready()

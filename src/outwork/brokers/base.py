@@ -11,8 +11,7 @@ What every broker promises (where one cannot, its `Capabilities` say so):
    ten minutes after its end), an exchange by its claim id, a settle by the claim id under which the job was claimed.
 4. *Fenced.* Every write after the claim carries the claim id; a stale one changes nothing.
 5. *One clock.* The broker's server decides what is due and which lease ran out, never the caller's clock.
-6. *Order.* Within a queue: higher priority first, then the earlier due time (a fair key, `Ties.fair`, gives one), then
-   the order of enqueueing.
+6. *Order.* In a queue: higher priority first, then the earlier due time (`Ties.fair` gives one), then as enqueued.
 7. *Bounded.* No verb does unbounded work, and what has ended is forgotten after its time.
 8. *Bound together.* What a move means for other jobs (`outwork.ties`) happens in the same transaction as the move.
 
@@ -32,8 +31,7 @@ from outwork.errors import EnqueueError, Unsupported
 from outwork.job import Answer, Failure, Job, Outcome, Record, State, Terms
 
 RunsIn: TypeAlias = Literal["caller", "nowhere", "embedded", "elsewhere"]
-"""Where the jobs of a broker run: in the caller of `enqueue`, not at all (dummy), in a worker inside the enqueueing
-process, or in worker processes."""
+"""Where jobs run: in the caller of `enqueue`, not at all, in a worker inside that process, or in worker processes."""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -277,8 +275,8 @@ class Broker(ABC):
 
     @abstractmethod
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
-        """Housekeeping, in bounded batches: take jobs from workers whose lease ran out (only if `rescue`), and at once
-        from the `dead` workers; bury what crashed too often; expire; prune; write down this worker's presence."""
+        """Housekeeping, in bounded batches: take jobs from `dead` workers, and (only if `rescue`) from those whose lease
+        ran out; bury what crashed too often; expire; prune; note this worker's presence."""
 
     @abstractmethod
     def leave(self, worker: str) -> None:
@@ -290,13 +288,16 @@ class Broker(ABC):
 
     @abstractmethod
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
-        """Block until there may be work in these queues: True; or until `timeout` seconds are over, or `interrupt` or
-        `close` is called: False. A scheduled job that falls due ends the wait. Never a busy poll. True is a hint:
-        correctness never depends on it."""
+        """Block until there may be work in these queues (also because a job falls due): True, a hint on which nothing
+        depends; or until `timeout` seconds are over, or `interrupt` or `close` is called: False. Never a busy poll."""
 
     @abstractmethod
     def interrupt(self) -> None:
         """End the `wait` that another thread is in, at once (or the next one, if none is in it)."""
+
+    def has_ready(self, queues: Sequence[str]) -> bool:
+        """Whether jobs of these queues may be ready; asked of a broker that is no `Store`, as a drain ends."""
+        return False
 
     @abstractmethod
     def queues(self) -> list[str]:

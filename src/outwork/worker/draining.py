@@ -13,10 +13,10 @@ from outwork.job import State
 def left_to_drain(broker: Broker, queues: Sequence[str]) -> int | None:
     """None while a job of these queues is ready, running or waits for a retry; else how many are scheduled for later.
 
-    A broker that keeps no records cannot tell of those: 0. Raises what the broker says.
+    A broker that keeps no records cannot tell of the last two: 0. Raises what the broker says.
     """
     if not isinstance(broker, Store):
-        return 0
+        return None if broker.has_ready(queues) else 0
     mine = [count for count in broker.counts() if count.queue in queues]
     if any(count.jobs for count in mine if count.state in (State.READY, State.RUNNING)):
         return None

@@ -413,6 +413,19 @@ class RabbitMQBroker(Broker):
                 self._changed.wait(left)
             return False
 
+    def has_ready(self, queues: Sequence[str]) -> bool:
+        self._own()
+        intake = self._ready()
+        lines = [line for three in self._pool.lines(intake, queues) for line in three]
+        try:
+            waiting = intake.count(lines)
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"{self.url} does not answer") from error
+        except Exception as error:
+            raise explained(error, self._options, "counting") from error
+        with self._changed:
+            return waiting > 0 or any(line.buffer for line in lines)
+
     def _taken_interrupt(self) -> bool:
         interrupted, self._interrupted = self._interrupted, False
         return interrupted

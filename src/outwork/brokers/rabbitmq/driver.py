@@ -311,8 +311,8 @@ class Channel:
         self._channel.queue_declare(name, durable=True, arguments=dict(arguments), callback=reply)
 
     def look_at_queue(self, name: str, reply: Reply) -> None:
-        """Its reply comes after all that the queue has sent before."""
-        self._channel.queue_declare(name, passive=True, callback=reply)
+        """Its reply, the number of messages that wait there, comes after all that the queue has sent before."""
+        self._channel.queue_declare(name, passive=True, callback=lambda frame: reply(frame.method.message_count))
 
     def delete_queue(self, name: str, reply: Reply) -> None:
         self._channel.queue_delete(name, callback=reply)

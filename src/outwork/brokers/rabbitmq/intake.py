@@ -120,6 +120,17 @@ class Intake(Talk):
         self._send_acks()
         channel.qos(1, reply)
 
+    def count(self, lines: Iterable[Line]) -> int:
+        """How many messages wait in these queues. What they have sent before, and what follows from acknowledgements
+        up to now, is here then."""
+        with self._serving:
+            asked = [self.ask(self._flush)]
+            looks = [self.ask(partial(_look_at, line.queue)) for line in lines]
+            asked.append(self.ask(lambda channel, reply: channel.qos(1, reply)))
+            for each in asked:
+                each.result(REPLY_TIMEOUT)
+            return sum(each.result(REPLY_TIMEOUT) for each in looks)
+
     def empty(self) -> None:
         """Stop consuming, and give back what nobody claimed; before the end."""
         with self._serving:
@@ -246,3 +257,7 @@ class Intake(Talk):
 
 def _cancel(tag: str, channel: Channel, reply: Callable[[Any], None]) -> None:
     channel.cancel(tag, reply)
+
+
+def _look_at(queue: str, channel: Channel, reply: Callable[[Any], None]) -> None:
+    channel.look_at_queue(queue, reply)
