@@ -275,8 +275,8 @@ class Broker(ABC):
 
     @abstractmethod
     def tend(self, presence: Presence | None, *, rescue: bool, dead: Collection[str] = ()) -> Tended:
-        """Housekeeping, in bounded batches: take jobs from `dead` workers, and (only if `rescue`) from those whose lease
-        ran out; bury what crashed too often; expire; prune; note this worker's presence."""
+        """Housekeeping, in bounded batches: take jobs from `dead` workers, and (only if `rescue`) from those whose
+        lease ran out; bury what crashed too often; expire; prune; note this worker's presence."""
 
     @abstractmethod
     def leave(self, worker: str) -> None:
