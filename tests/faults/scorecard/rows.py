@@ -246,8 +246,9 @@ def crash(run: Run) -> None:
         kill_everything(run)
         return
     run.hit(WORKERS)
-    if isinstance(run.ground, RabbitGround):  # it asks again after 3 minutes what became of a dead letter on its way
-        run.patience = 260.0
+    if isinstance(run.ground, RabbitGround):
+        run.hit(WORKERS)  # nobody confirms an acknowledgement: the last of them are lost with it
+        run.patience = 260.0  # what was on its way from one delay queue to the next is sent again after 3 minutes
     run.ground.kill()
     run.ground.start()
 
