@@ -40,6 +40,10 @@ LEGAL: dict[str, tuple[list[Entry], Record]] = {
         a_ledger("S a 1 0 0", "S b 2 1 0", "E a 1 0 0", "E b 2 1 0"),
         a_record("b", crashes=1),
     ),
+    "a worker that lost it starts it late": (
+        a_ledger("S b 2 1 0", "E b 2 1 0", "S a 1 0 0", "E a 1 0 0"),
+        a_record("b", crashes=1),
+    ),
     "two workers died before it started": (a_ledger("S a 3 2 0", "E a 3 2 0"), a_record("a", crashes=2)),
     "buried": (
         a_ledger("S a 1 0 0", "S b 2 1 0", "S c 3 2 0", "S d 4 3 0"),

@@ -95,7 +95,7 @@ def _hold(seconds: float) -> None:
         hashlib.sha256(b"").digest()
 
 
-@app.task(takes_context=True, max_crashes=CRASHES)
+@app.task(takes_context=True)
 def greedy(context: TaskContext, key: str, seconds: float) -> None:
     ledger.write("S", key, _note(context))
     _hold(seconds)

@@ -116,9 +116,8 @@ def replay(entries: Sequence[Entry], key: str, last: Record) -> int:
         if event == "S":
             play.start(note)
             continue
-        claims_after = {later.claim for later in _starts(lines[place + 1 :]) if later.claim != note.claim}
-        if event == "E" and claims_after - {earlier.claim for earlier in _starts(lines[:place])}:
-            continue  # its worker was gone before it could say so: it was run again
+        if event == "E" and _run_again(note, lines[place + 1 :], {earlier.claim for earlier in _starts(lines[:place])}):
+            continue
         if event == "F" and not _taken(play.record, note, lines[place + 1 :], last):
             continue
         play.settle(note.claim, Done(b"null") if event == "E" else Again(0.0))
@@ -129,6 +128,15 @@ def replay(entries: Sequence[Entry], key: str, last: Record) -> int:
             said, is_ = getattr(play.record, name), getattr(last, name)
             raise Illegal(f"{key}: by its ledger the {name} is {said}, by the broker {is_}:\n{lines}")
     return play.steps
+
+
+def _run_again(note: Note, later: Sequence[tuple[str, Note]], known: set[str]) -> bool:
+    """Whether its worker was gone before it could tell of this end: another claim started it then, and not one that had
+    lost it before."""
+    return any(
+        start.claim not in known and (start.crashes, start.failures) >= (note.crashes, note.failures)
+        for start in _starts(later)
+    )
 
 
 def _taken(record: Record, note: Note, later: Sequence[tuple[str, Note]], last: Record) -> bool:

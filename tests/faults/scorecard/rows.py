@@ -137,10 +137,13 @@ def kill_everything(run: Run) -> None:
 
 def starve(run: Run) -> None:
     """A task in a thread holds the interpreter's lock for two leases; whoever takes it then is starved as well."""
-    load.greedy.enqueue("greedy", 2 * LEASE)
+    run.starved = True
+    job = load.greedy.enqueue("greedy", 2 * LEASE)
     until(lambda: run.ledger.count("E", "greedy"), "its end", seconds=PATIENCE)
+    if run.ground.keeps:  # SUCCESSFUL, or FAILED: "its worker died 4 times"
+        until(lambda: (state := run.state(job)) is not None and state.finished, "its last end", seconds=PATIENCE)
     until(lambda: "greedy" not in run.ledger.in_flight(), "the end of all that it started", seconds=PATIENCE)
-    run.hit(run.ledger.count("S", "greedy"))
+    run.hit(run.ledger.count("S", "greedy"), SLOTS + AHEAD)
 
 
 def starve_a_child(run: Run) -> None:
@@ -247,7 +250,6 @@ def crash(run: Run) -> None:
         return
     run.hit(WORKERS)
     if isinstance(run.ground, RabbitGround):
-        run.hit(WORKERS)  # nobody confirms an acknowledgement: the last of them are lost with it
         run.patience = 260.0  # what was on its way from one delay queue to the next is sent again after 3 minutes
     run.ground.kill()
     run.ground.start()
