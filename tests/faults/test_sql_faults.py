@@ -226,6 +226,36 @@ def test_an_exchange_whose_reply_is_lost_is_told_when_it_is_repeated(server: Ser
         assert states == {State.SUCCESSFUL: 40}
 
 
+def waits_for_a_lock(server: Server) -> bool:
+    if isinstance(server, PostgresServer):
+        return server.ask("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != [(0,)]
+    waiting = "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    return server.ask(waiting, user="root", database=None) != [(0,)]
+
+
+def test_a_settle_that_waits_for_a_rescue_is_stale(server: Server) -> None:
+    """The job is taken from its worker, and given to another, while the first says how it ended."""
+    with closing(open_broker(server.url())) as broker, closing(server.connect()) as other:
+        broker.enqueue([a_job()])
+        [one] = broker.exchange(secrets.token_hex(16), [], [Share("default", 1)], 1, 1, "worker-1").claimed
+        broker.exchange(secrets.token_hex(16), [], [], 0, 0, "worker-1")  # the connection has been used
+        told: list[Answer] = []
+        done = [Settlement(one.id, one.claim_id, Done(b"1"))]
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("UPDATE outwork_running SET claim_id = 'of another', worker = 'worker-2'")
+            thread = threading.Thread(
+                target=lambda: told.extend(broker.exchange(secrets.token_hex(16), done, [], 0, 0, "worker-1").answers)
+            )
+            thread.start()
+            until(lambda: waits_for_a_lock(server), "the settle to wait")
+            cursor.execute("COMMIT")
+        thread.join(30)
+        assert told == [Answer.STALE]
+        [record] = broker.get([one.id])  # type: ignore[attr-defined]
+        assert (record.state, record.claim_id) == (State.RUNNING, "of another")
+
+
 def test_a_partition_heals(server: Server, ledger: Ledger, environ: dict[str, str], tmp_path: Path) -> None:
     with Proxy(server.port) as proxy, at_work(tmp_path, through(server, proxy), environ) as workers:
         running = workers.start(TARGET, "--concurrency", "4").ready()

@@ -242,9 +242,9 @@ def _in_messages(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence
 
 
 def _texts(results: Mapping[str, bytes]) -> str | None:
-    """Results as one JSON text, [[id, result]...]; None if one of them is no text."""
+    """Results as one JSON text, [[id, result]...], in the order in which rows are locked; None if one is no text."""
     try:
-        return _encode([(job_id, result.decode()) for job_id, result in results.items()]).decode()
+        return _encode([(job_id, result.decode()) for job_id, result in sorted(results.items())]).decode()
     except UnicodeDecodeError:
         return None
 

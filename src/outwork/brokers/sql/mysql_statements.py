@@ -45,20 +45,22 @@ SQL: Final = {
         INSERT INTO {p}outbox (id, send_at) VALUES (%s, %s)
         ON DUPLICATE KEY UPDATE send_at = VALUES(send_at)""",
     # The results are one JSON text, [[id, result]...]: the driver takes longer for many parameters than the server.
+    # FOR UPDATE: what is read here is what is deleted then, and nobody else takes it meanwhile.
     "succeed": """
         INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
             cancel_requested, result)
         SELECT r.id, 'SUCCESSFUL', r.queue, r.task, %s, %s, r.claim_id, r.worker, r.started_at, r.cancel_requested,
             v.result
         FROM JSON_TABLE(%s, '$[*]' COLUMNS (id VARCHAR(64) PATH '$[0]', result LONGTEXT PATH '$[1]')) v
-        STRAIGHT_JOIN {p}running r ON r.id = v.id WHERE r.claim_id = %s""",
+        STRAIGHT_JOIN {p}running r ON r.id = v.id WHERE r.claim_id = %s FOR UPDATE""",
     "succeed_bound": """
         INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
             cancel_requested, result)
         SELECT b.id, 'SUCCESSFUL', b.queue, b.task, %s, %s, b.claim_id, b.worker, b.started_at, b.cancel_requested,
             v.result
         FROM JSON_TABLE(%s, '$[*]' COLUMNS (id VARCHAR(64) PATH '$[0]', result LONGTEXT PATH '$[1]')) v
-        STRAIGHT_JOIN {p}bound b ON b.id = v.id WHERE b.claim_id = %s AND b.lease_until IS NOT NULL""",
+        STRAIGHT_JOIN {p}bound b ON b.id = v.id WHERE b.claim_id = %s AND b.lease_until IS NOT NULL
+        FOR UPDATE""",
     "unready": f"DELETE r FROM {{p}}job j STRAIGHT_JOIN {{p}}ready r ON {PLACE} WHERE j.id {{ids}}",
     "unscheduled": f"DELETE s FROM {{p}}job j STRAIGHT_JOIN {{p}}scheduled s ON {APPOINTMENT} WHERE j.id {{ids}}",
     "ready_queues": "SELECT DISTINCT queue FROM {p}ready",
