@@ -30,17 +30,21 @@ def run(python: str, environ: dict[str, str], *words: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+ON_SERVERS = ("test_options.py", "test_database.py", "test_unsent.py", "test_cases.py", "test_commands.py")
+
+
+def run_on_a_server(kind: str, python: str, environ: dict[str, str]) -> None:
+    """Run the tests that need a database on this one."""
+    make = {"postgresql": servers.postgresql, "mariadb": servers.mariadb}[kind]
+    databases = {"default": make("kiosk").settings, "other": make("kiosk_other").settings}
+    words = [*(str(HERE / name) for name in ON_SERVERS), "-k", "not where_the_task_is_declared"]  # asks no database
+    run(python, environ | {"KIOSK_SMALL": "1", "KIOSK_DATABASES": json.dumps(databases)}, *words)
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_on_a_server(kind: str, session_environ: dict[str, str]) -> None:
-    make = {"postgresql": servers.postgresql, "mariadb": servers.mariadb}[kind]
-    databases = {"default": make("kiosk").settings, "other": make("kiosk_other").settings}
-    files = [
-        str(HERE / name)
-        for name in ("test_options.py", "test_database.py", "test_unsent.py", "test_cases.py", "test_commands.py")
-    ]
-    words = [*files, "-k", "not where_the_task_is_declared"]  # which no database is asked about
-    run(sys.executable, session_environ | {"KIOSK_SMALL": "1", "KIOSK_DATABASES": json.dumps(databases)}, *words)
+    run_on_a_server(kind, sys.executable, session_environ)
 
 
 def newer_python() -> str | None:
@@ -74,20 +78,14 @@ def python_with_django_6(tmp_path_factory: pytest.TempPathFactory) -> str:
     return python
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_row_A2_on_django_6(python_with_django_6: str, session_environ: dict[str, str]) -> None:
     import django
 
     if django.VERSION >= (6,):
         pytest.skip("it is Django 6 that runs these tests")
-    names = (
-        "test_api.py",
-        "test_options.py",
-        "test_database.py",
-        "test_unsent.py",
-        "test_cases.py",
-        "test_commands.py",
-    )
     environ = session_environ | {"PYTHONWARNINGS": "default"}
     del environ["KIOSK_TASKS"]
-    run(python_with_django_6, environ, *[str(HERE / name) for name in names])
+    run(python_with_django_6, environ, *[str(HERE / name) for name in ("test_api.py", *ON_SERVERS)])
+    for kind in ("postgresql", "mariadb"):
+        run_on_a_server(kind, python_with_django_6, environ)
