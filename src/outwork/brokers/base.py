@@ -82,9 +82,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
 class Embedding(Struct, frozen=True, kw_only=True):
     """How the worker inside the enqueueing process works, where `runs_in` is "embedded". None: as the settings say.
-
-    `isolated`: tasks that name no executor run in child processes (`process:`).
-    """
+    `isolated`: tasks that name no executor run in child processes (`process:`)."""
 
     concurrency: int | None = None
     threads: int | None = None
@@ -222,6 +220,8 @@ class Broker(ABC):
     """The URL without its password, as it may be shown."""
     default_terms: ClassVar[Terms] = Terms()
     terms: Terms
+    exchanges_at_once: ClassVar[int] = 1
+    """How many a busy worker may have under way: more than one where each waits for a server's disk."""
     clock_offset: float = 0.0
     """For tests only: seconds added to the server's clock wherever this object reads it."""
 

@@ -72,9 +72,10 @@ class Connections(Generic[C]):
         _everywhere.add(self)
 
     @contextmanager
-    def borrow(self, role: Role, usable: Callable[[C], bool]) -> Iterator[C]:
-        """A connection of a role, for one thread at a time; replaced if it is not `usable` any more."""
-        link = self._acquire(role)
+    def borrow(self, role: Role, usable: Callable[[C], bool], rather: Role | None = None) -> Iterator[C]:
+        """A connection of a role, for one thread at a time; replaced if it is not `usable` any more. One that is open
+        for another role is taken `rather`, if nobody uses it."""
+        link = (rather and self._acquire_open(rather)) or self._acquire(role)
         try:
             if link.connection is not None and not usable(link.connection):
                 self._drop(link)
@@ -109,6 +110,12 @@ class Connections(Generic[C]):
         link = random.choice(links) if len(links) > 1 else links[0]
         link.lock.acquire()
         return link
+
+    def _acquire_open(self, role: Role) -> _Link[C] | None:
+        for link in self._links(role):
+            if link.connection is not None and link.lock.acquire(blocking=False):
+                return link
+        return None
 
     def _links(self, role: Role) -> list[_Link[C]]:
         # The pid is checked for processes that were forked behind Python's back; setdefault is atomic, so two first

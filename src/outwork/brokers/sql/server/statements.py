@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from outwork.brokers.sql.server_bound_statements import SQL as BOUND
+from outwork.brokers.sql.server.bound_statements import SQL as BOUND
 
 SOLO: Final = "(j.at_most_once OR j.crashes > 0)"
 PLACE: Final = f"""

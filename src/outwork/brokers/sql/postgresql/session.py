@@ -13,11 +13,12 @@ import psycopg
 from psycopg import pq
 
 from outwork.brokers.base import Presence
-from outwork.brokers.sql.postgresql_statements import COLUMNS, NOW
-from outwork.brokers.sql.postgresql_values import ADAPTERS, blobs, columns, texts
-from outwork.brokers.sql.server import Fault, shortened
-from outwork.brokers.sql.server_moves import ServerTransaction, packed, parts
-from outwork.brokers.sql.server_outbox import Answer, Said
+from outwork.brokers.sql.postgresql.statements import COLUMNS, NOW
+from outwork.brokers.sql.postgresql.values import ADAPTERS, blobs, columns, texts
+from outwork.brokers.sql.rows import packed
+from outwork.brokers.sql.server.database import Fault, shortened
+from outwork.brokers.sql.server.moves import ServerTransaction, parts
+from outwork.brokers.sql.server.outbox import Answer, Said
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, OutworkError, SchemaError
 from outwork.job import Moment
 

@@ -6,16 +6,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 import pymysql  # type: ignore[import-untyped]
 from pymysql.constants import CLIENT, COMMAND  # type: ignore[import-untyped]
 
 from outwork.brokers.base import Claimed, Presence
-from outwork.brokers.sql.mysql_statements import NOW, among
-from outwork.brokers.sql.server import Fault, shortened
-from outwork.brokers.sql.server_bound import AT_ONCE
-from outwork.brokers.sql.server_moves import RESULTS_LIMIT, ServerTransaction, claimed, packed
-from outwork.brokers.sql.server_outbox import Answer, Said
+from outwork.brokers.sql.mysql.statements import NOW, among
+from outwork.brokers.sql.rows import claimed_of, packed
+from outwork.brokers.sql.server.bound import AT_ONCE
+from outwork.brokers.sql.server.database import Fault, shortened
+from outwork.brokers.sql.server.moves import RESULTS_LIMIT, ServerTransaction
+from outwork.brokers.sql.server.outbox import Answer, Said
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, MissingDriver, OutworkError, SchemaError
 from outwork.job import Moment
 
@@ -42,9 +42,6 @@ LOST: Final = frozenset(
 REFUSED: Final = frozenset({1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1370, 1698, 2059, 2061})
 FULL: Final = frozenset({1021, 1041, 1114, 1037, 3675})
 MISSING: Final = frozenset({1054, 1146})
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Session:
@@ -213,7 +210,7 @@ class MySQLTransaction(ServerTransaction):
             [(self._sql[name].replace("{ids}", among), given) for name, given in steps.items()]
         )
         self._expect(len(ids), gone.changed)
-        found = {row[0]: claimed(row, claim_id) for row in bodies.rows}
+        found = {row[0]: claimed_of(row, claim_id) for row in bodies.rows}
         return [found[job_id] for job_id in ids]
 
     def _lines(self, queues: Collection[str]) -> tuple[str, list[object]]:
@@ -244,7 +241,7 @@ def _in_messages(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence
 def _texts(results: Mapping[str, bytes]) -> str | None:
     """Results as one JSON text, [[id, result]...], in the order in which rows are locked; None if one is no text."""
     try:
-        return _encode([(job_id, result.decode()) for job_id, result in sorted(results.items())]).decode()
+        return packed([(job_id, result.decode()) for job_id, result in sorted(results.items())])
     except UnicodeDecodeError:
         return None
 

@@ -7,7 +7,7 @@ import logging
 from time import monotonic
 from typing import Final
 
-from outwork.brokers.sql.postgresql_session import Session
+from outwork.brokers.sql.postgresql.session import Session
 
 logger = logging.getLogger("outwork.postgresql")
 

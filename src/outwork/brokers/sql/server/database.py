@@ -15,8 +15,8 @@ from typing import ClassVar, Final, Generic, TypeVar
 from outwork.brokers.sql.connections import Connections, Role
 from outwork.brokers.sql.dialect import Bell, Database, Interrupted, Transaction, pace_of
 from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
-from outwork.brokers.sql.server_moves import Overtaken, ServerTransaction
-from outwork.brokers.sql.server_outbox import Said
+from outwork.brokers.sql.server.moves import Overtaken, ServerTransaction
+from outwork.brokers.sql.server.outbox import Said
 from outwork.errors import BrokerUnavailable, OutworkError, SchemaError
 
 S = TypeVar("S")
@@ -110,12 +110,14 @@ class PollingBell(Bell):
 class ServerDatabase(Database, Generic[S]):
     """The connections of this process to one set of tables on a server; `S` is a driver's connection in our dress.
 
-    Roles: `WORK`, `KEEP` and `LISTEN` for a worker, one connection each; `RESULT` for whoever waits for results; up to
-    `ACCEPTING` for everything else. Each is opened when it is first needed.
+    Roles: `WORK` (up to `exchanges_at_once`), `KEEP` and `LISTEN` for a worker; `RESULT` for whoever waits for results;
+    up to `ACCEPTING` for everything else. Each is opened when it is first needed.
     """
 
     errors: ClassVar[type[Exception]]
     """The root of the driver's errors."""
+    exchanges_at_once: ClassVar[int] = 1
+    """How many connections a worker's exchanges may use."""
 
     def __init__(self, url: str, prefix: str, migrate: bool, offset: Callable[[], float]) -> None:
         self.url = url
@@ -127,7 +129,7 @@ class ServerDatabase(Database, Generic[S]):
         self.connections: Connections[S] = Connections(
             self._open,
             self._disconnect,
-            most={Role.ACCEPT: ACCEPTING},
+            most={Role.ACCEPT: ACCEPTING, Role.WORK: self.exchanges_at_once},
             shared={Role.READ: Role.ACCEPT},
             quiet_forks=False,
         )
@@ -219,14 +221,14 @@ class ServerDatabase(Database, Generic[S]):
         except self.errors as error:
             logger.debug("%s: nobody could be woken: %s", self.url, error)
 
-    def patiently(self, role: Role, run: Callable[[S], T]) -> T:
+    def patiently(self, role: Role, run: Callable[[S], T], rather: Role | None = None) -> T:
         """Run something that may be run again. The worker's exchange is not, after a connection broke: its caller
         knows better how to repeat it."""
         began = time.monotonic()
         pause = FIRST_PAUSE
         while True:
             try:
-                with self.connections.borrow(role, self._usable) as session:
+                with self.connections.borrow(role, self._usable, rather) as session:
                     return run(session)
             except Overtaken as error:
                 if time.monotonic() - began > CONTENTION_PATIENCE:

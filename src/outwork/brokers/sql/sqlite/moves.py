@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import msgspec
 
-from outwork import codec
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Pace, Presence
 from outwork.brokers.ledger import Change, concerns
-from outwork.brokers.sql.books import success, ties_in, ties_of
+from outwork.brokers.sql.books import success, ties_of
 from outwork.brokers.sql.dialect import Look, Statement
-from outwork.brokers.sql.sqlite_bound import SQLiteBound
-from outwork.brokers.sql.sqlite_statements import CHUNKS
+from outwork.brokers.sql.rows import changes_of, claimed_of, packed, presence_of, raw, record_of
+from outwork.brokers.sql.sqlite.bound import SQLiteBound
+from outwork.brokers.sql.sqlite.statements import CHUNKS
 from outwork.job import WAITING, Moment, Record, State
 
 VALUES_LIMIT: Final = 64 * 1024 * 1024
@@ -32,16 +32,10 @@ VALUES_LIMIT: Final = 64 * 1024 * 1024
 COMMON: Final = frozenset({State.READY, State.SUCCESSFUL})
 """States that most jobs are in; the others are looked for in their own small tables."""
 
-_encode = msgspec.json.Encoder().encode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 _decode_looks = msgspec.json.Decoder(
     list[tuple[str, bool, bool, float | None, bool, float | None]], strict=False
 ).decode
-_decode_presence = msgspec.json.Decoder(Presence).decode
-
-
-def packed(value: object) -> str:
-    return _encode(value).decode()
 
 
 def stored(value: bytes) -> str | bytes:
@@ -179,10 +173,7 @@ class SQLiteTransaction(SQLiteBound):
         return self._fetched(claim_id, "claimed", claim_id) + self._fetched(claim_id, "claimed_bound", claim_id)
 
     def _fetched(self, claim_id: str, name: str, *parameters: object) -> list[Claimed]:
-        return [
-            Claimed(job_id, claim_id, _bytes(body), failures, crashes, misses, _failures(errors))
-            for job_id, failures, crashes, misses, errors, body in self._execute(self._sql[name], parameters)
-        ]
+        return [claimed_of(row, claim_id) for row in self._execute(self._sql[name], parameters)]
 
     def extend(self, claims: Sequence[Claim], lease_until: float) -> set[str]:
         wanted = dict(claims)
@@ -210,11 +201,11 @@ class SQLiteTransaction(SQLiteBound):
 
     def successes(self, ids: Collection[str]) -> dict[str, Record]:
         rows = self._execute(self._sql["successes"], [packed(ids)])
-        return {job_id: success(job_id, task, _bytes(result)) for job_id, task, result in rows}
+        return {job_id: success(job_id, task, raw(result)) for job_id, task, result in rows}
 
     def _records(self, where: str, parameters: Sequence[object]) -> dict[str, Record]:
         rows = self._execute(self._sql["record"] + where, parameters)
-        return {row[0]: _record(row) for row in rows}
+        return {row[0]: record_of(row) for row in rows}
 
     def _move(self, changes: Sequence[Change]) -> None:
         asked = {after.id for _, after in changes if after.state is State.RUNNING and not concerns(after)}
@@ -222,7 +213,7 @@ class SQLiteTransaction(SQLiteBound):
             self._run("ask_to_stop", packed(list(asked)))
         self._vacate([before for before, _ in changes if before.id not in asked])
         moved = [after for _, after in changes if after.id not in asked]
-        self._run_rows("update", [_changed(record) for record in moved])
+        self._run_rows("update", [changes_of(record) for record in moved])
         bound = [record for record in moved if concerns(record) and not record.state.finished]
         if bound:
             self._bind(bound)
@@ -335,7 +326,7 @@ class SQLiteTransaction(SQLiteBound):
 
     def workers(self) -> list[Presence]:
         rows = self._execute(self._sql["workers"], [self.now.wall])
-        return [msgspec.structs.replace(_decode_presence(presence), seen_at=seen_at) for presence, seen_at in rows]
+        return [presence_of(*row) for row in rows]
 
 
 def placed_insertion(
@@ -369,65 +360,6 @@ def _row(record: Record) -> tuple[object, ...]:
         record.at_most_once,
         record.expires_at,
         stored(record.body),
-    )
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value.encode() if isinstance(value, str) else value
-
-
-def _failures(errors: str | None) -> tuple[Any, ...]:
-    return codec.decode_failures(errors) if errors else ()
-
-
-def _record(row: Sequence[Any]) -> Record:
-    (
-        job_id, task, queue, priority, body, state, due, enqueued_at, max_crashes, at_most_once, expires_at, failures,
-        crashes, misses, errors, claim_id, worker, lease_until, cancel_requested, started_at, finished_at, prune_at,
-        result, ties, knot,
-    ) = row  # fmt: skip
-    return Record(
-        id=job_id,
-        task=task,
-        queue=queue,
-        priority=priority,
-        body=_bytes(body),
-        state=State(state),
-        due=due,
-        enqueued_at=enqueued_at,
-        max_crashes=max_crashes,
-        at_most_once=bool(at_most_once),
-        expires_at=expires_at,
-        failures=failures,
-        crashes=crashes,
-        misses=misses,
-        errors=_failures(errors),
-        claim_id=claim_id,
-        worker=worker,
-        lease_until=lease_until,
-        cancel_requested=bool(cancel_requested),
-        started_at=started_at,
-        finished_at=finished_at,
-        prune_at=prune_at,
-        result=None if result is None else _bytes(result),
-        ties=ties_in(ties, State(state)),
-        knot=knot,
-    )
-
-
-def _changed(record: Record) -> tuple[object, ...]:
-    return (
-        record.due,
-        record.expires_at,
-        record.failures,
-        record.crashes,
-        record.misses,
-        codec.encode_failures(record.errors).decode() if record.errors else None,
-        record.claim_id,
-        record.worker,
-        record.started_at,
-        ties_of(record),
-        record.id,
     )
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import select
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
-from threading import Lock
 from typing import Final
 
-from outwork.brokers.sql.dialect import Bell
-from outwork.brokers.sql.inotify import FileWatch
+from outwork.brokers.sql.pipe_bell import PipeBell
+from outwork.brokers.sql.sqlite.inotify import FileWatch
 
 SUSPICION: Final = 1.0
 """Seconds after a write to the log in which its commit is looked for: a slow disk's fsync lies between."""
@@ -25,22 +22,17 @@ SAFETY_POLL: Final = 1.0
 BLIND_FIRST: Final = 0.05
 
 
-class SQLiteBell(Bell):
+class SQLiteBell(PipeBell):
     """inotify tells that the log was written, before the commit is visible to others; so after an event the cheap
     `PRAGMA data_version` (8 µs) is asked in short growing steps until it has changed.
     """
 
     def __init__(self, log: str, version: Callable[[], object]) -> None:
+        super().__init__()
         self._log = log
         self._version = version
         self._seen: object = None
         self._suspect_until = 0.0
-        self._rung = False
-        self._closed = False
-        self._in_use = Lock()
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
-        os.set_blocking(self._write_end, False)
         self._watch: FileWatch | None = None
         self._blind = False
         self._poll = select.poll()
@@ -96,31 +88,7 @@ class SQLiteBell(Bell):
             else:
                 self._poll.register(self._watch.fd, select.POLLIN)
 
-    def ring(self) -> None:
-        self._rung = True
-        if not self._closed:
-            self._nudge()
-
-    def _nudge(self) -> None:
-        with suppress(BlockingIOError):  # full of earlier ones: whoever waits is awake
-            os.write(self._write_end, b"!")
-
-    def rung(self) -> bool:
-        with self._in_use:
-            if self._closed:
-                return False
-            with suppress(BlockingIOError):
-                os.read(self._read_end, 4096)
-            rung, self._rung = self._rung, False
-            return rung
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._nudge()
-        with self._in_use:  # whoever waits has left
-            if self._watch is not None:
-                self._watch.close()
-            os.close(self._read_end)
-            os.close(self._write_end)
+    def _let_go(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        super()._let_go()

@@ -12,11 +12,11 @@ from outwork.brokers.base import Claimed, Report
 from outwork.brokers.ledger import Cell, Change, Found
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head, Look
-from outwork.brokers.sql.sqlite_outbox import SQLiteOutbox
+from outwork.brokers.sql.rows import packed
+from outwork.brokers.sql.sqlite.outbox import SQLiteOutbox
 from outwork.brokers.turns import Line
 from outwork.job import Record, State
 
-_encode = msgspec.json.Encoder().encode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 
@@ -50,7 +50,7 @@ class SQLiteBound(SQLiteOutbox):
 
     def _unbind(self, records: Sequence[Record]) -> None:
         if records:
-            self._run("unbind", _packed([record.id for record in records]))
+            self._run("unbind", packed([record.id for record in records]))
 
     def rewrite(self, changes: Sequence[Change]) -> None:
         self.move(changes)
@@ -67,14 +67,14 @@ class SQLiteBound(SQLiteOutbox):
         return [Head(rank, due, job_id, bool(solo), bool(tied)) for rank, due, job_id, solo, tied in rows]
 
     def take_bound(self, ids: Sequence[str], claim_id: str, worker: str, lease_until: float) -> list[Claimed]:
-        self._run("run_bound", _packed(ids), claim_id, worker, lease_until, self.now.wall)
-        taken = self._fetched(claim_id, "bodies", _packed(ids))
+        self._run("run_bound", packed(list(ids)), claim_id, worker, lease_until, self.now.wall)
+        taken = self._fetched(claim_id, "bodies", packed(list(ids)))
         if len(taken) < len(ids):  # the release before has deleted some, whose places it does not know
-            self._run("unbind_deleted", _packed(ids))
+            self._run("unbind_deleted", packed(list(ids)))
         return taken
 
     def running_bound(self, claim_id: str, ids: Collection[str]) -> list[Record]:
-        rows = self._execute(self._sql["running_bound"], [_packed(list(ids)), claim_id])
+        rows = self._execute(self._sql["running_bound"], [packed(list(ids)), claim_id])
         return [bond(*row) for row in rows]
 
     def succeed_bound(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> None:
@@ -94,7 +94,7 @@ class SQLiteBound(SQLiteOutbox):
             self._run("report", self._body(progress), job_id, claim_id)
 
     def progress(self, ids: Collection[str]) -> dict[str, bytes]:
-        rows = self._execute(self._sql["progress"], [_packed(list(dict.fromkeys(ids)))])
+        rows = self._execute(self._sql["progress"], [packed(list(dict.fromkeys(ids)))])
         return {job_id: said.encode() if isinstance(said, str) else said for job_id, said in rows}
 
     # ---- the books --------------------------------------------------------------------------------------------------
@@ -102,11 +102,11 @@ class SQLiteBound(SQLiteOutbox):
     def cells(self, names: Collection[str]) -> dict[str, Cell]:
         if not names:
             return {}
-        rows = self._execute(self._sql["cells"], [_packed(list(names))])
+        rows = self._execute(self._sql["cells"], [packed(list(names))])
         return {name: cell_in(value) for name, value in rows}
 
     def look_up(self, ids: Collection[str], names: Collection[str], lines: Collection[Line]) -> Found:
-        there = {row[0] for row in self._execute(self._sql["present"], [_packed(ids)])}
+        there = {row[0] for row in self._execute(self._sql["present"], [packed(list(ids))])}
         fronts = {line: self._one("front_of_line", line.queue, -line.priority) for line in lines}
         return Found(there, self.cells(names), {line: due for line, due in fronts.items() if due is not None})
 
@@ -114,7 +114,7 @@ class SQLiteBound(SQLiteOutbox):
         self._run_rows("set_cell", cell_rows(cells))
         gone = [name for name, cell in cells.items() if cell is None]
         if gone:
-            self._run("unset_cells", _packed(gone))
+            self._run("unset_cells", packed(gone))
 
     def due_cells(self, limit: int) -> list[str]:
         return [row[0] for row in self._execute(self._sql["due_cells"], [self.now.wall, limit])]
@@ -128,7 +128,3 @@ class SQLiteBound(SQLiteOutbox):
 
     def held(self, knot: str, limit: int) -> list[Record]:
         return list(self.load(_decode_texts(self._one("held", knot, limit))).values())
-
-
-def _packed(values: Collection[str]) -> str:
-    return _encode(list(values)).decode()

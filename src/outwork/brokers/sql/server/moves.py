@@ -10,15 +10,13 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
-from outwork import codec
 from outwork.brokers.base import Claim, Claimed, Count, Filter, Presence
 from outwork.brokers.ledger import Change, concerns
-from outwork.brokers.sql.books import success, ties_in, ties_of
+from outwork.brokers.sql.books import success
 from outwork.brokers.sql.dialect import Look
-from outwork.brokers.sql.server_bound import AT_ONCE, ServerBound
-from outwork.brokers.sql.server_outbox import Said
+from outwork.brokers.sql.rows import changes_of, claimed_of, presence_of, record_of
+from outwork.brokers.sql.server.bound import AT_ONCE, ServerBound
+from outwork.brokers.sql.server.outbox import Said
 from outwork.job import WAITING, Moment, Record, State
 
 RESULTS_LIMIT: Final = 4 * 1024 * 1024
@@ -28,9 +26,6 @@ COMMON_STATES: Final = frozenset({State.READY, State.SUCCESSFUL})
 """States that most jobs are in; the others are looked for in their own small tables."""
 
 QUEUES: Final = ("ready_queues", "scheduled_queues", "bound_queues")
-
-_encode = msgspec.json.Encoder().encode
-_decode_presence = msgspec.json.Decoder(Presence).decode
 
 
 class Overtaken(Exception):
@@ -174,11 +169,11 @@ class ServerTransaction(ServerBound):
         return [found[job_id] for job_id in ids]
 
     def _handed(self, claim_id: str, rows: Iterable[Sequence[Any]]) -> dict[str, Claimed]:
-        return {row[0]: claimed(row, claim_id) for row in rows}
+        return {row[0]: claimed_of(row, claim_id) for row in rows}
 
     def claimed_by(self, claim_id: str) -> list[Claimed]:
         rows = self._rows(self._sql["claimed"], [claim_id]) + self._rows(self._sql["claimed_bound"], [claim_id])
-        return [claimed(row, claim_id) for row in rows]
+        return [claimed_of(row, claim_id) for row in rows]
 
     def extend(self, claims: Sequence[Claim], lease_until: float) -> set[str]:
         wanted = dict(claims)
@@ -203,7 +198,7 @@ class ServerTransaction(ServerBound):
         for some in parts(wanted):
             among, values = self._among(some)
             rows = self._rows(f"{self._sql['record']} WHERE j.id {among}", [self.now.wall, self.now.wall, *values])
-            found.update((row[0], record(row)) for row in rows)
+            found.update((row[0], record_of(row)) for row in rows)
         return {job_id: found[job_id] for job_id in wanted if job_id in found}
 
     def successes(self, ids: Collection[str]) -> dict[str, Record]:
@@ -218,7 +213,7 @@ class ServerTransaction(ServerBound):
         moved = [after for _, after in changes if after.id not in asked]
         if not moved:
             return
-        self._many("update", [_changed(one) for one in moved])
+        self._many("update", [changes_of(one) for one in moved])
         self._bind([one for one in moved if concerns(one) and not one.state.finished])
         for state, name, told in (
             (State.READY, "make_ready", self.ready),
@@ -306,7 +301,7 @@ class ServerTransaction(ServerBound):
             parameters.append(cursor)
         clause = f"WHERE {' AND '.join(where)}" if where else ""
         sql = f"SELECT * FROM ({self._sql['record']}) k {clause} ORDER BY k.id DESC LIMIT %s"
-        return [record(row) for row in self._rows(sql, [self.now.wall, self.now.wall, *parameters, limit])]
+        return [record_of(row) for row in self._rows(sql, [self.now.wall, self.now.wall, *parameters, limit])]
 
     def _conditions(self, which: Filter) -> tuple[list[str], list[object]]:
         """The SQL of a filter over the statement `record`, called k."""
@@ -363,78 +358,7 @@ class ServerTransaction(ServerBound):
         self.forget_workers(self._ids("silent", self.now.wall))
 
     def workers(self) -> list[Presence]:
-        return [
-            msgspec.structs.replace(_decode_presence(presence), seen_at=seen_at)
-            for presence, seen_at in self._rows(self._sql["workers"], [self.now.wall])
-        ]
-
-
-def packed(presence: Presence) -> str:
-    """A presence as it is stored."""
-    return _encode(presence).decode()
-
-
-# ---- rows and records -----------------------------------------------------------------------------------------------
-
-
-def claimed(row: Sequence[Any], claim_id: str) -> Claimed:
-    job_id, failures, crashes, misses, errors, body = row
-    return Claimed(job_id, claim_id, body, failures, crashes, misses, _failures(errors))
-
-
-def _failures(errors: str | None) -> tuple[Any, ...]:
-    return codec.decode_failures(errors) if errors else ()
-
-
-def record(row: Sequence[Any]) -> Record:
-    (
-        job_id, task, queue, priority, body, state, due, enqueued_at, max_crashes, at_most_once, expires_at, failures,
-        crashes, misses, errors, claim_id, worker, lease_until, cancel_requested, started_at, finished_at, prune_at,
-        result, ties, knot,
-    ) = row  # fmt: skip
-    return Record(
-        id=job_id,
-        task=task,
-        queue=queue,
-        priority=priority,
-        body=body,
-        state=State(state),
-        due=due,
-        enqueued_at=enqueued_at,
-        max_crashes=max_crashes,
-        at_most_once=bool(at_most_once),
-        expires_at=expires_at,
-        failures=failures,
-        crashes=crashes,
-        misses=misses,
-        errors=_failures(errors),
-        claim_id=claim_id,
-        worker=worker,
-        lease_until=lease_until,
-        cancel_requested=bool(cancel_requested),
-        started_at=started_at,
-        finished_at=finished_at,
-        prune_at=prune_at,
-        result=result,
-        ties=ties_in(ties, State(state)),
-        knot=knot.decode() if isinstance(knot, bytes) else knot,
-    )
-
-
-def _changed(one: Record) -> tuple[object, ...]:
-    return (
-        one.due,
-        one.expires_at,
-        one.failures,
-        one.crashes,
-        one.misses,
-        codec.encode_failures(one.errors).decode() if one.errors else None,
-        one.claim_id,
-        one.worker,
-        one.started_at,
-        ties_of(one),
-        one.id,
-    )
+        return [presence_of(*row) for row in self._rows(self._sql["workers"], [self.now.wall])]
 
 
 def _end(one: Record) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from outwork.brokers.base import Pace
 from outwork.brokers.ledger import unique_cell
 from outwork.brokers.sql.books import by_place, written
 from outwork.brokers.sql.dialect import Statement
-from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
+from outwork.brokers.sql.server.statements import APPOINTMENT, PLACE
 from outwork.job import Job
 
 encode: Final = msgspec.json.Encoder().encode

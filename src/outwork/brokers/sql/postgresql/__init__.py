@@ -8,8 +8,8 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from outwork.brokers.base import Capabilities
+from outwork.brokers.sql.names import PREFIX, identifier
 from outwork.brokers.sql.outbox import SQLStore
-from outwork.brokers.sql.sqlite import PREFIX, identifier
 from outwork.brokers.url import BrokerURL, boolean
 from outwork.errors import InvalidURL, MissingDriver
 from outwork.job import Terms
@@ -17,7 +17,7 @@ from outwork.job import Terms
 try:
     from psycopg import pq
 
-    from outwork.brokers.sql.postgresql_server import PostgreSQLServer
+    from outwork.brokers.sql.postgresql.server import PostgreSQLServer
 except ImportError as error:
     raise MissingDriver(f"postgresql:// needs psycopg ({error}):  pip install 'outwork[postgres]'") from error
 
@@ -44,6 +44,7 @@ class PostgreSQLBroker(SQLStore):
     """
 
     capabilities = Capabilities(transactional=True)
+    exchanges_at_once = PostgreSQLServer.exchanges_at_once
 
     def __init__(
         self,

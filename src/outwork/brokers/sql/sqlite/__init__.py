@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from typing import Final, Self
 
 from outwork.brokers.base import Capabilities
+from outwork.brokers.sql.names import PREFIX, identifier
 from outwork.brokers.sql.outbox import SQLStore
-from outwork.brokers.sql.sqlite_file import SQLiteFile, missing_directory
+from outwork.brokers.sql.sqlite.file import SQLiteFile, missing_directory
 from outwork.brokers.url import BrokerURL, boolean, seconds
 from outwork.errors import InvalidURL
 from outwork.job import Moment, Terms
 
 BUSY_TIMEOUT: Final = 10.0
-PREFIX: Final = "outwork_"
 
 
 class SQLiteBroker(SQLStore):
@@ -78,10 +77,3 @@ def file_path(parts: BrokerURL) -> str:
     if spelled == ":memory:":
         raise InvalidURL(f"{parts.shown}: a worker could not see it. Use thread: for jobs in this process' memory")
     return spelled
-
-
-def identifier(text: str) -> str:
-    """The beginning of a table's name."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError("letters, digits and underscores are needed")
-    return text

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
-import random
-import select
-import threading
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 import pymysql  # type: ignore[import-untyped]
 
-from outwork.brokers.sql import mysql_session as session_module
 from outwork.brokers.sql.books import by_place
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement
 from outwork.brokers.sql.migrate import Step, standing, todo
-from outwork.brokers.sql.mysql_session import MySQLTransaction, Session, moment
-from outwork.brokers.sql.mysql_statements import SQL, among, insertion, keyed_insertion, lock_of
-from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
-from outwork.brokers.sql.server_moves import ServerTransaction
-from outwork.brokers.sql.server_outbox import Said
-from outwork.brokers.sql.server_statements import statements
+from outwork.brokers.sql.mysql import session as session_module
+from outwork.brokers.sql.mysql.bell import MySQLBell
+from outwork.brokers.sql.mysql.session import MySQLTransaction, Session, moment
+from outwork.brokers.sql.mysql.statements import SQL, insertion, keyed_insertion, lock_of
+from outwork.brokers.sql.server.database import Fault, PollingBell, ServerDatabase
+from outwork.brokers.sql.server.moves import ServerTransaction
+from outwork.brokers.sql.server.outbox import Said
+from outwork.brokers.sql.server.statements import statements
 from outwork.errors import OutworkError, SchemaError
 from outwork.ids import new_claim_id
 from outwork.job import Job
@@ -35,8 +31,6 @@ AT_ONCE: Final = 1000
 AT_ONCE_BYTES: Final = 2 * 1024 * 1024
 """Bytes of jobs in one message: written as text they take twice as many, and 16 MB is the least a server takes."""
 PATIENCE: Final = 30.0
-LOOK_EVERY: Final = 1.0
-"""Seconds between two looks of a sleeper: jobs of a transaction that is not ours arrive without a ring."""
 RESULT_POLL: Final = (0.005, 0.25)
 
 
@@ -204,99 +198,6 @@ class MySQLServer(ServerDatabase[Session]):
         finally:
             session.rows("SELECT RELEASE_LOCK(%s)", [name])
         return missing
-
-
-class MySQLBell(Bell):
-    """The first sleeper of all sits in `SELECT SLEEP`, where KILL QUERY wakes it; the others wait for its place."""
-
-    def __init__(self, server: MySQLServer, lock: Callable[[], str], doze: str) -> None:
-        self._server = server
-        self._lock = lock
-        self._doze = doze
-        self._rung = False
-        self._closed = False
-        self._in_use = threading.Lock()
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
-        os.set_blocking(self._write_end, False)
-
-    def mark(self) -> None:
-        with self._in_use:
-            if self._closed:
-                return
-            with self._server.lend(Role.LISTEN) as session:
-                if not session.doorman:
-                    session.begin("SELECT GET_LOCK(%s, 0)", [self._lock()])
-                    session.doorman = [*(session.finish() or ())] == [(1,)]  # a late ring may interrupt it
-
-    def wait(self, seconds: float, queues: Collection[str] = ()) -> bool | None:
-        pause = min(seconds, LOOK_EVERY * random.uniform(0.75, 1.0))
-        with self._in_use:
-            if self._closed or self._rung:
-                return None
-            with self._server.lend(Role.LISTEN) as session:
-                return self._doze_off(session, pause, queues) if session.doorman else self._queue_up(session, pause)
-
-    def _doze_off(self, session: Session, pause: float, queues: Collection[str]) -> bool:
-        session.begin(self._doze.replace("{ids}", among([*queues])), [pause, *queues, *queues])
-        if self._asleep(session, pause + 1.0):
-            session.close()  # told to end: the statement dies with its connection
-            return False
-        slept = session.finish()
-        # Not waited for: who is woken has something better to do. All of them: a late ring may have interrupted the
-        # release before, and a lock that is had twice has to be given back twice.
-        session.mention("SELECT RELEASE_ALL_LOCKS()", [])
-        session.doorman = False
-        return slept is None or [*slept] != [(0,)]  # interrupted (1 is how MySQL says it), or no need to sleep
-
-    def _queue_up(self, session: Session, pause: float) -> bool:
-        session.begin("SELECT GET_LOCK(%s, %s)", [self._lock(), pause])
-        if self._asleep(session, pause + 1.0):
-            session.close()
-            return False
-        session.finish()
-        # It has the place now, if the answer came early; it looks first.
-        session.doorman = session.rows("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [self._lock()]) == [(1,)]
-        return False
-
-    def _asleep(self, session: Session, seconds: float) -> bool:
-        """Wait for the answer; True if there is none, because somebody rang."""
-        poll = select.poll()
-        poll.register(self._read_end, select.POLLIN)
-        poll.register(session.fileno(), select.POLLIN)
-        deadline = time.monotonic() + seconds
-        while not self._rung and not self._closed:
-            left = deadline - time.monotonic()
-            if left <= 0 or any(handle != self._read_end for handle, _ in poll.poll(left * 1000)):
-                return False
-        return True
-
-    def ring(self) -> None:
-        self._rung = True
-        if not self._closed:
-            self._nudge()
-
-    def _nudge(self) -> None:
-        with suppress(BlockingIOError):  # full of earlier ones: whoever waits is awake
-            os.write(self._write_end, b"!")
-
-    def rung(self) -> bool:
-        with self._in_use:
-            if self._closed:
-                return False
-            with suppress(BlockingIOError):
-                os.read(self._read_end, 4096)
-            rung, self._rung = self._rung, False
-            return rung
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._nudge()
-        with self._in_use:  # whoever waits has left
-            os.close(self._read_end)
-            os.close(self._write_end)
 
 
 def portions(jobs: Sequence[tuple[Job, bytes]]) -> list[list[tuple[Job, bytes]]]:

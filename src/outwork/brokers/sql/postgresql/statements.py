@@ -9,7 +9,7 @@ from typing import Final
 from outwork.brokers.base import Pace
 from outwork.brokers.sql.books import by_place, written
 from outwork.brokers.sql.dialect import Statement
-from outwork.brokers.sql.server_statements import APPOINTMENT, PLACE
+from outwork.brokers.sql.server.statements import APPOINTMENT, PLACE
 from outwork.job import Job
 
 FOREIGN_AT_ONCE: Final = 100

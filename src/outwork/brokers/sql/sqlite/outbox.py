@@ -6,13 +6,10 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
-
 from outwork.brokers.base import SENDABLE, Pace, Ticket
 from outwork.brokers.sql.dialect import Transaction, pace_of, written
+from outwork.brokers.sql.rows import packed
 from outwork.job import Record
-
-_encode = msgspec.json.Encoder().encode
 
 
 class SQLiteOutbox(Transaction):
@@ -48,10 +45,10 @@ class SQLiteOutbox(Transaction):
             self.mark([(record.id, self.pace.send_at(self.now.wall, record.due)) for record in waiting])
 
     def unmark(self, ids: Collection[str]) -> None:
-        self._run("unmark", _packed(ids))
+        self._run("unmark", packed(list(ids)))
 
     def put_off(self, ids: Collection[str], send_at: float) -> None:
-        self._run("put_off", send_at, _packed(ids))
+        self._run("put_off", send_at, packed(list(ids)))
 
     def to_send(self, limit: int) -> tuple[list[Ticket], list[str]]:
         wall = self.now.wall
@@ -64,12 +61,8 @@ class SQLiteOutbox(Transaction):
         return there, [row[0] for row in rows if row[1] is None]
 
     def ready_among(self, ids: Collection[str]) -> set[str]:
-        return {row[0] for row in self._execute(self._sql["ready_among"], [_packed(ids), self.now.wall])}
+        return {row[0] for row in self._execute(self._sql["ready_among"], [packed(list(ids)), self.now.wall])}
 
     def seat(self, ids: Collection[str]) -> None:
-        self._run("unscheduled", _packed(ids))
-        self._run("ready_these", _packed(ids))
-
-
-def _packed(ids: Collection[str]) -> str:
-    return _encode(list(ids)).decode()
+        self._run("unscheduled", packed(list(ids)))
+        self._run("ready_these", packed(list(ids)))

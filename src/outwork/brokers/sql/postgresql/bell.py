@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import select
 import threading
 import time
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from outwork.brokers.sql.connections import Role
-from outwork.brokers.sql.dialect import Bell
-from outwork.brokers.sql.postgresql_session import Session
-from outwork.brokers.sql.postgresql_statements import ENDED_BELL, READY_BELL
+from outwork.brokers.sql.pipe_bell import PipeBell
+from outwork.brokers.sql.postgresql.session import Session
+from outwork.brokers.sql.postgresql.statements import ENDED_BELL, READY_BELL
 
 READY: Final = "ready"
 ENDED: Final = "ended"
@@ -46,21 +45,16 @@ class Lender(Protocol):
     def lend(self, role: Role) -> AbstractContextManager[Session]: ...
 
 
-class PostgreSQLBell(Bell):
+class PostgreSQLBell(PipeBell):
     """Listens on the connection of its role, on which its owner looks, too."""
 
     def __init__(self, lender: Lender, role: Role, ring: Callable[[], Ring]) -> None:
+        super().__init__()
         self._lender = lender
         self._role = role
         self._ring = ring
-        self._rung = False
-        self._closed = False
-        self._in_use = threading.Lock()
         self._looks = iter(LOOK_AGAIN)
         self._seen = threading.local()
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
-        os.set_blocking(self._write_end, False)
 
     def start(self) -> None:
         self._looks = iter(LOOK_AGAIN)
@@ -102,30 +96,3 @@ class PostgreSQLBell(Bell):
                 return False
             poll.poll(left * 1000)
         return False
-
-    def ring(self) -> None:
-        self._rung = True
-        if not self._closed:
-            self._nudge()
-
-    def _nudge(self) -> None:
-        with suppress(BlockingIOError):  # full of earlier ones: whoever waits is awake
-            os.write(self._write_end, b"!")
-
-    def rung(self) -> bool:
-        with self._in_use:
-            if self._closed:
-                return False
-            with suppress(BlockingIOError):
-                os.read(self._read_end, 4096)
-            rung, self._rung = self._rung, False
-            return rung
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._nudge()
-        with self._in_use:  # whoever waits has left
-            os.close(self._read_end)
-            os.close(self._write_end)

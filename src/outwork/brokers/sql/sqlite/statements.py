@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from outwork.brokers.sql.sqlite_bound_statements import SQL as BOUND
+from outwork.brokers.sql.sqlite.bound_statements import SQL as BOUND
 
 COLUMNS: Final = "id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body"
 CHUNKS: Final = (200, 50, 10, 1)

@@ -17,9 +17,9 @@ from typing import ClassVar, Final, TypeVar
 from outwork.brokers.sql.connections import Connections, Role
 from outwork.brokers.sql.dialect import Bell, Database, Statement, Transaction
 from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
-from outwork.brokers.sql.sqlite_bell import SQLiteBell
-from outwork.brokers.sql.sqlite_moves import SQLiteTransaction, placed_insertion
-from outwork.brokers.sql.sqlite_statements import statements
+from outwork.brokers.sql.sqlite.bell import SQLiteBell
+from outwork.brokers.sql.sqlite.moves import SQLiteTransaction, placed_insertion
+from outwork.brokers.sql.sqlite.statements import statements
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, OutworkError, SchemaError
 from outwork.job import Job, Moment, admit
 

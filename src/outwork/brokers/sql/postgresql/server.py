@@ -12,20 +12,21 @@ from psycopg.types.numeric import Int4
 
 from outwork.brokers.base import Settlement, Share
 from outwork.brokers.ledger import unique_cell
-from outwork.brokers.sql import postgresql_session as session_module
 from outwork.brokers.sql.books import written
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Statement, Swap
 from outwork.brokers.sql.migrate import Step, standing, todo
-from outwork.brokers.sql.postgresql_bell import ENDED, READY, PostgreSQLBell, Ring, ring_of
-from outwork.brokers.sql.postgresql_session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
-from outwork.brokers.sql.postgresql_statements import SQL, insertion
-from outwork.brokers.sql.postgresql_values import blobs, flags, floats, integers, optional_texts, texts
-from outwork.brokers.sql.postgresql_watch import Lookout
-from outwork.brokers.sql.server import Fault, PollingBell, ServerDatabase
-from outwork.brokers.sql.server_moves import ServerTransaction, claimed
-from outwork.brokers.sql.server_outbox import Said
-from outwork.brokers.sql.server_statements import statements
+from outwork.brokers.sql.postgresql import session as session_module
+from outwork.brokers.sql.postgresql.bell import ENDED, READY, PostgreSQLBell, Ring, ring_of
+from outwork.brokers.sql.postgresql.session import PLAIN_PLANS, SETTINGS, PostgreSQLTransaction, Session, moment
+from outwork.brokers.sql.postgresql.statements import SQL, insertion
+from outwork.brokers.sql.postgresql.values import blobs, flags, floats, integers, optional_texts, texts
+from outwork.brokers.sql.postgresql.watch import Lookout
+from outwork.brokers.sql.rows import claimed_of
+from outwork.brokers.sql.server.database import Fault, PollingBell, ServerDatabase
+from outwork.brokers.sql.server.moves import ServerTransaction
+from outwork.brokers.sql.server.outbox import Said
+from outwork.brokers.sql.server.statements import statements
 from outwork.errors import OutworkError
 from outwork.job import TOMBSTONE_SECONDS, Done, Job, Terms
 from outwork.ties import Ties
@@ -58,6 +59,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
 
     dialect: ClassVar[str] = "postgresql"
     errors: ClassVar[type[Exception]] = psycopg.Error
+    exchanges_at_once: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -252,7 +254,11 @@ class PostgreSQLServer(ServerDatabase[Session]):
                 [max(keep if one.keep is None else one.keep, TOMBSTONE_SECONDS) for one in outcomes]
             )
         name = "swap" if successes else "claim"
-        return self.patiently(Role.WORK, lambda session: self._swapped(session, name, given, wanted, marks, began))
+        # A claim alone follows a wake-up, mostly: the server's process that said so has not gone to sleep again.
+        rather = None if successes else Role.LISTEN
+        return self.patiently(
+            Role.WORK, lambda session: self._swapped(session, name, given, wanted, marks, began), rather
+        )
 
     def _swapped(
         self,
@@ -284,7 +290,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
             self._remember(wanted[0].queue, taken[-1], began, marks[0])
         return Swap(
             settled=None if settled is None else frozenset(settled),
-            claimed=[claimed(row[2:], claim_id) for row in taken],
+            claimed=[claimed_of(row[2:], claim_id) for row in taken],
             due_in=due_in,
             care=care,
         )

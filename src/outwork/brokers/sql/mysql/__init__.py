@@ -8,14 +8,14 @@ from typing import Any, Final, Self
 from msgspec.structs import replace
 
 from outwork.brokers.base import Capabilities
+from outwork.brokers.sql.names import PREFIX, identifier
 from outwork.brokers.sql.outbox import SQLStore
-from outwork.brokers.sql.sqlite import PREFIX, identifier
 from outwork.brokers.url import BrokerURL, boolean, seconds
 from outwork.errors import InvalidURL, MissingDriver
 from outwork.job import Terms
 
 try:
-    from outwork.brokers.sql.mysql_server import MySQLServer
+    from outwork.brokers.sql.mysql.server import MySQLServer
 except ImportError as error:
     raise MissingDriver(f"mysql:// needs PyMySQL ({error}):  pip install 'outwork[mysql]'") from error
 

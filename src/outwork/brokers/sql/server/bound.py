@@ -14,7 +14,7 @@ from outwork.brokers.base import Claim, Claimed, Report
 from outwork.brokers.ledger import Cell, Change, Found, concerns
 from outwork.brokers.sql.books import after, bond, cell_in, cell_rows, row_of, ties_of
 from outwork.brokers.sql.dialect import Head, Look
-from outwork.brokers.sql.server_outbox import Said, ServerOutbox
+from outwork.brokers.sql.server.outbox import Said, ServerOutbox
 from outwork.brokers.turns import Line
 from outwork.job import Record, State
 
