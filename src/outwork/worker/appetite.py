@@ -9,15 +9,16 @@ from typing import Final
 
 from outwork.attempt import Attempt
 from outwork.brokers.base import Share
+from outwork.worker.plan import Plan
 from outwork.worker.slots import Ended, Slots
 
 BATCH: Final = 200
 """Jobs claimed at once at most: beyond that PostgreSQL gets slower again (measured: 73 k/s at 200, 43 k/s at 1,000)."""
-AHEAD: Final = 2 * BATCH
-"""Jobs that wait for a slot at most: while one batch is settled and the next one claimed, there is another to run."""
 PREFETCH_SECONDS: Final = 0.05
 PREFETCH_PATIENCE: Final = 0.1
 """Prefetched jobs that have waited so long are given back."""
+OFFER_SECONDS: Final = 1.0
+"""For so long at most a worker with a backlog claims only what may be prefetched."""
 
 
 class Turns:
@@ -44,25 +45,20 @@ class Turns:
 
 
 class Appetite:
-    """Decides how much to claim. `limits` says of each queue how many of its jobs may be in hand (None: any number);
-    `queues`, the queues that are served, may be set at any time; those that do not go on are passed over."""
+    """Decides how much to claim. `queues`, those that are served, may be set at any time; those that do not go on are
+    passed over. `limited`: some queue has a limit of its own. `at_once` exchanges may be under way together."""
 
-    def __init__(
-        self,
-        slots: Slots,
-        limits: Mapping[str, int | None],
-        queues: tuple[str, ...],
-        goes_on: Callable[[str], bool] = lambda _: True,
-        weights: Mapping[str, int] = {},
-    ) -> None:
-        self.queues = queues
+    def __init__(self, slots: Slots, plan: Plan, goes_on: Callable[[str], bool], at_once: int) -> None:
+        self.queues = tuple(plan.queues)
+        self.limited = any(most is not None for most in plan.queues.values())
         self._goes_on = goes_on
-        self._turns = Turns(weights)
+        self._turns = Turns(plan.weights)
         self._slots = slots
-        self._limits = limits
-        self._limited = any(most is not None for most in limits.values())
+        self._limits = plan.queues
+        self._ahead = BATCH * (1 + at_once)
         self._mean: float | None = None
         self._slow = False
+        self._offered_at = monotonic()
 
     def learn(self, ended: list[Ended]) -> None:
         """Take note of how long jobs took: quickly when they get longer, slowly when they get shorter."""
@@ -70,30 +66,41 @@ class Appetite:
         self._mean = mean if self._mean is None or mean > self._mean else 0.7 * self._mean + 0.3 * mean
         self._slow = False
 
-    def room(self) -> int:
-        """How many jobs may be claimed now: free slots, and what would start within about 50 ms."""
+    def room(self, asked: int) -> int:
+        """How many jobs may be claimed now: free slots, and what would start within about 50 ms, but no more than one
+        batch to run while others are on their way. So many were `asked` for already.
+
+        Where the backlog never ends, jobs that must not be prefetched would never have their turn: now and then it has
+        to run out first."""
         slots = self._slots
         prefetch = 0
         if self._mean is not None and not self._slow:
             prefetch = int(slots.total * PREFETCH_SECONDS / max(self._mean, 1e-6))
-        waiting = len(slots.backlog)
-        return max(0, min(slots.free + prefetch - waiting, AHEAD - waiting, BATCH))
+        waiting = len(slots.backlog) + asked
+        if waiting and monotonic() - self._offered_at > OFFER_SECONDS:
+            return 0
+        return max(0, min(slots.free + prefetch - waiting, self._ahead - waiting, BATCH))
+
+    def free(self, asked: int) -> int:
+        """How many of them have a free slot."""
+        free = max(0, self._slots.free - len(self._slots.backlog) - asked)
+        if free:
+            self._offered_at = monotonic()
+        return free
 
     def late(self) -> bool:
         """Whether prefetched jobs have waited too long: a long task must not hold them back. Nothing is prefetched
         then until something has ended."""
-        backlog = self._slots.backlog
-        self._slow = (
-            bool(backlog and self._slots.free <= 0 and monotonic() - backlog[0].claimed_at > PREFETCH_PATIENCE)
-            or self._slow
-        )
-        return self._slow and bool(backlog)
+        oldest = self._slots.oldest()
+        if oldest is not None and self._slots.free <= 0 and monotonic() - oldest.claimed_at > PREFETCH_PATIENCE:
+            self._slow = True
+        return self._slow and oldest is not None
 
     def shares(self, room: int, hand: Iterable[Attempt], settling: Iterable[Ended]) -> list[Share]:
         """The queues in the order of their turn: each is the first as often in a round as its weight says. What is
         settled in the same exchange makes room in its queue."""
         names = self._turns.next(tuple(filter(self._goes_on, self.queues)))
-        if not self._limited:
+        if not self.limited:
             return [Share(name, room) for name in names]
         held = self._held(hand, settling)
         shares = [Share(name, min(room, self._left(name, held))) for name in names]
@@ -102,7 +109,7 @@ class Appetite:
     def open_queues(self, hand: Iterable[Attempt]) -> tuple[str, ...]:
         """The queues from which a job could be taken now."""
         names = tuple(filter(self._goes_on, self.queues))
-        if not self._limited:
+        if not self.limited:
             return names
         held = self._held(hand, ())
         return tuple(name for name in names if self._left(name, held))

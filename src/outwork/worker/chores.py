@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
 from outwork.app import Outwork
 from outwork.errors import OutworkError
+from outwork.worker.rounds import Rounds
 
 logger = logging.getLogger("outwork.worker")
 
@@ -26,8 +26,7 @@ class Chores:
     def __init__(self, app: Outwork, *, drain: bool = False) -> None:
         self._app = app
         self._drain = drain
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outwork-chores", daemon=True)
+        self._rounds = Rounds("outwork-chores", self._round)
         self._complained_at = -COMPLAIN_EVERY
 
     def __enter__(self) -> Self:
@@ -35,20 +34,16 @@ class Chores:
             while self.once():
                 pass
         elif self._app.chores:
-            self._thread.start()
+            self._rounds.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(5.0)
+        self._rounds.stop()
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            pause = AT_ONCE if self.once() else EVERY * random.uniform(0.8, 1.2)
+    def _round(self) -> float:
+        return AT_ONCE if self.once() else EVERY * random.uniform(0.8, 1.2)
 
     def once(self) -> bool:
         """Do them all; whether one of them has more to do. What goes wrong is logged, and tried again later."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 from outwork.attempt import Attempt
 from outwork.context import running
 from outwork.durations import duration_text
-from outwork.job import Again, Cancelled, Dead, Done, Hold, Release
+from outwork.errors import TryAgain
+from outwork.job import Again, Cancelled, Dead, Done, Failure, Hold, Release
 from outwork.worker.slots import Ended
 
 logger = logging.getLogger("outwork.worker")
@@ -20,6 +21,7 @@ logger = logging.getLogger("outwork.worker")
 LINES_A_SECOND: Final = 50
 """How many ends of jobs are logged one by one; the others of that second are counted in one line."""
 
+_TRY_AGAIN: Final = f"{TryAgain.__module__}.{TryAgain.__qualname__}"
 JOB_FIELDS: Final = ("job_id", "task", "attempt", "queue")
 
 
@@ -123,22 +125,33 @@ def _line(ended: Ended) -> tuple[int, str]:
             return logging.INFO, f"✓ {name} {took} (waited {duration_text(_waited(attempt, elapsed))}{again})"
         case Again(delay, failures, True):
             last = failures[-1]
-            text = f"✗ {name} {took} attempt {number} failed: {last.exception}: {last.message}"
-            return logging.WARNING, f"{text}; again in {duration_text(delay)}\n{last.traceback}".rstrip()
+            traceback = "" if _says_it_all(last) else last.traceback
+            text = f"✗ {name} {took} attempt {number} failed: {_reason(last, traceback)}"
+            return logging.WARNING, f"{text}; again in {duration_text(delay)}\n{traceback}".rstrip()
         case Again(delay):
             return logging.INFO, f"~ {name} {took} snoozed for {duration_text(delay)}"
         case Dead(failures):
-            last = failures[-1]
-            text = (
-                f"✗ {name} {took} FAILED after {number} attempt{'s' * (number > 1)}: {last.exception}: {last.message}"
-            )
-            return logging.ERROR, f"{text}\n{last.traceback}".rstrip()
+            traceback = failures[-1].traceback
+            tries = f"{number} attempt{'s' * (number > 1)}"
+            text = f"✗ {name} {took} FAILED after {tries}: {_reason(failures[-1], traceback)}"
+            return logging.ERROR, f"{text}\n{traceback}".rstrip()
         case Cancelled():
             return logging.INFO, f"- {name} {took} cancelled"
         case Release():
             return logging.DEBUG, f"< {name} given back"
         case Hold():
             return logging.DEBUG, f"< {name} held: its task is paused"
+
+
+def _reason(failure: Failure, traceback: str) -> str:
+    """The error; of a text of several lines the first one, where the traceback below has the others."""
+    message = failure.message.partition("\n")[0] if traceback else failure.message
+    return f"{failure.exception}: {message}"
+
+
+def _says_it_all(failure: Failure) -> bool:
+    """Whether a task has asked for another attempt, and not because of another error: then its text is enough."""
+    return failure.exception == _TRY_AGAIN and failure.traceback.count("Traceback (most recent call last)") < 2
 
 
 def _waited(attempt: Attempt | None, elapsed: float) -> float:

@@ -42,10 +42,17 @@ class Outage:
         if not self._logged_at or monotonic() - self._logged_at >= LINE_EVERY:
             self._logged_at = monotonic()
             unknown = None if isinstance(error, OutworkError) else error
-            logger.error("%s: %s. %d outcomes are kept; trying again", self._url, error, kept, exc_info=unknown)
+            keeping = f"{kept} outcomes are kept; " if kept else ""
+            logger.error("%s. %strying again", _about(self._url, error), keeping, exc_info=unknown)
 
     def over(self) -> None:
         """A call succeeded."""
         if self._failures:
             logger.info("connected again to %s", self._url)
             self._failures, self._logged_at = 0, 0.0
+
+
+def _about(url: str, error: Exception) -> str:
+    """The error with the broker's URL, which most of them name already."""
+    text = str(error)
+    return text if url in text else f"{url}: {text}"

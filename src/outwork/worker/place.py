@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -79,7 +80,8 @@ class Process:
         code = self._popen.poll()
         if code is not None and self.reader >= 0:
             assert self._popen.stdin is not None
-            self._popen.stdin.close()
+            with suppress(BrokenPipeError):  # what was said last, and never read, is still in its buffer
+                self._popen.stdin.close()
             os.close(self.reader)
             self.reader = -1
         return code

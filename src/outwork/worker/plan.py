@@ -32,12 +32,13 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What a worker did. `stuck`: tasks whose threads could not be ended; `recycle`: a new process should go on."""
+    """What a worker did. `left`: how many jobs a drain has left for later, None where it was stopped before its end;
+    `stuck`: tasks whose threads could not be ended; `recycle`: a new process should go on."""
 
     done: int
     failed: int
     given_back: int
-    left: int = 0
+    left: int | None = None
     stuck: bool = False
     recycle: bool = False
 

@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -28,12 +29,13 @@ from outwork.worker.chores import Chores
 from outwork.worker.exits import BROKER_AWAY, CLEAN, FAILED, RECYCLE, USAGE
 from outwork.worker.options import WorkerOptions
 from outwork.worker.plan import Plan, Summary, queue_limits
-from outwork.worker.progress import progress_bar
 from outwork.worker.reporter import Reporter
 from outwork.worker.timetable import timetable_of
 from outwork.worker.worker import Worker
 
 logger = logging.getLogger("outwork.worker")
+
+NO_TASKS: Final = "Decorate functions with @task, and name their module:  outwork worker shop.tasks"
 
 
 def main(report: int) -> int:
@@ -58,7 +60,7 @@ def main(report: int) -> int:
     reporter = Reporter(report, worker, options)
     _say_hello(worker)
     alone = options.drain and worker.app.settings.worker.processes == 1 and sys.stderr.isatty()
-    with progress_bar(worker) if alone else nullcontext(), timetable, Chores(worker.app, drain=options.drain):
+    with _progress_bar(worker) if alone else nullcontext(), timetable, Chores(worker.app, drain=options.drain):
         summary = worker.run()
     reporter.close()
     _say_goodbye(summary, drain=options.drain)
@@ -68,6 +70,12 @@ def main(report: int) -> int:
         os._exit(code)  # its jobs are given back, so its threads must not go on a moment longer
     worker.app.close()
     return code
+
+
+def _progress_bar(worker: Worker) -> AbstractContextManager[None]:
+    from outwork.worker.progress import progress_bar  # click, with all that it imports, is a megabyte
+
+    return progress_bar(worker)
 
 
 def _make_worker(options: WorkerOptions) -> Worker:
@@ -136,13 +144,17 @@ def _say_hello(worker: Worker) -> None:
     )
     for name in sorted(app.tasks):
         logger.info("  %s%s", name, app.tasks[name].signature)
+    if not app.tasks:
+        logger.warning(
+            "no task is declared in what was imported, and jobs of unknown tasks are given back. %s", NO_TASKS
+        )
 
 
 def _say_goodbye(summary: Summary, *, drain: bool) -> None:
     parts = [f"{summary.done:,} done", f"{summary.failed:,} failed"]
     if summary.given_back:
         parts.append(f"{summary.given_back:,} given back")
-    if drain:
+    if drain and summary.left is not None:
         parts.append(f"{summary.left:,} scheduled for later" if summary.left else "nothing left")
     logger.info("stopped cleanly (%s)", ", ".join(parts))
 

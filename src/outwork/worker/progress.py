@@ -1,4 +1,4 @@
-"""The progress bar of a drain, on a terminal: how many of the jobs that waited at its start have ended."""
+"""The progress bar of a long drain, on a terminal: how many of the jobs that waited at its start have ended."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from outwork.worker.worker import Worker
 logger = logging.getLogger("outwork.worker")
 
 EVERY = 0.2
+FEW = 100
+"""So many jobs say more by a line each than by a bar."""
 
 
 @contextmanager
 def progress_bar(worker: Worker) -> Iterator[None]:
-    """Show a bar on stderr while the block runs. The ends of jobs are not logged meanwhile, their failures are."""
+    """Show a bar on stderr while the block runs, if more than FEW jobs wait. The ends of jobs are not logged meanwhile,
+    their failures are."""
     total = _waiting(worker)
-    if not total:
+    if total <= FEW:
         yield
         return
     level = logger.level

@@ -94,12 +94,26 @@ class Slots:
         self.lost += 1
         self._bell.ring()
 
+    def oldest(self) -> Attempt | None:
+        """The first of the backlog: taken under the lock, as a thread may take it out at this moment."""
+        with self._lock:
+            return self.backlog[0] if self.backlog else None
+
     def withdraw(self) -> list[Attempt]:
         """Take everything out of the backlog: jobs that have not started."""
         with self._lock:
             waiting = list(self.backlog)
             self.backlog.clear()
         return waiting
+
+    def gather(self, seconds: float) -> None:
+        """While there is a backlog to run, let outcomes gather for a moment: a settle of a hundred jobs costs hardly
+        more than one of ten, and with half a batch in hand the slots go on working during the exchange."""
+        waiting = len(self.backlog)
+        if 0 < len(self.ended) < waiting:
+            self.wake_at = waiting // 2 + len(self.ended)
+            self._bell.wait(seconds)
+            self.wake_at = 1
 
     def take_ended(self) -> list[Ended]:
         """What has ended since the last call."""

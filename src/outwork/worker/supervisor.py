@@ -63,6 +63,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._status_at = 0.0
         self._code = CLEAN
+        self._terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
 
     def run(self) -> int:
         """Supervise; the exit code."""
@@ -74,7 +75,7 @@ class Supervisor:
             signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_stop)
-            signal.signal(signal.SIGHUP, self._on_renew)
+            signal.signal(signal.SIGHUP, self._on_hangup)
             signal.signal(signal.SIGCHLD, lambda number, frame: None)
             try:
                 self._loop(reader)
@@ -89,8 +90,12 @@ class Supervisor:
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
 
-    def _on_renew(self, number: int, frame: FrameType | None) -> None:
-        self._renewals += 1
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        """New code, or the end of the terminal, which the shell and the kernel may both tell of: that is one stop."""
+        if self._terminal and not _has_terminal():
+            self._signals = max(self._signals, 1)
+        else:
+            self._renewals += 1
 
     def _renew(self) -> None:
         """The code has changed (called by the thread that watches the files)."""
@@ -218,6 +223,15 @@ class Supervisor:
             self._notifier.tell(status=f"{len(working)} of {len(self._places)} processes; slots busy: {loads}")
             if self._ready and everyone and all(now - process.alive_at < SILENCE for process in working):
                 self._notifier.tell(watchdog=1)
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal whose end would be told by SIGHUP (below nohup nobody wants to hear of it)."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class _Changes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
@@ -24,6 +23,7 @@ from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError
 from outwork.job import Job
 from outwork.periodic import Entry, check_periodic, entries, prepared
 from outwork.schedule import GRACE, NEVER
+from outwork.worker.rounds import Rounds
 
 logger = logging.getLogger("outwork.worker")
 
@@ -46,38 +46,35 @@ class Timetable:
         self._tasks = -1
         if not embedded:
             self._read()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outwork-timetable", daemon=True)
+        self._rounds = Rounds("outwork-timetable", self._round)
         self._complaint = ""
         self._known: Mapping[str, float] = {}
         self._known_at = -NEVER
 
     def __enter__(self) -> Self:
         if self._embedded or any(entry.enabled for entry in self._entries):
-            self._thread.start()
+            self._rounds.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(5.0)
+        self._rounds.stop()
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            try:
-                pause = self.look()
-                self._complaint = ""
-            except BrokerUnavailable as error:  # the worker says so, and waits, too
-                logger.debug("looking at the timetable failed: %s", error)
-                pause = 0.5 + random.random()
-            except Exception as error:
-                if str(error) != self._complaint:
-                    logger.error("no periodic tasks: %s", error, exc_info=not isinstance(error, OutworkError))
-                self._complaint = str(error)
-                pause = 2.0 + random.random()
+    def _round(self) -> float:
+        """A look; seconds until the next one. What goes wrong is logged, once while it is the same."""
+        try:
+            pause = self.look()
+        except BrokerUnavailable as error:  # the worker says so, and waits, too
+            logger.debug("looking at the timetable failed: %s", error)
+            return 0.5 + random.random()
+        except Exception as error:
+            if str(error) != self._complaint:
+                logger.error("no periodic tasks: %s", error, exc_info=not isinstance(error, OutworkError))
+            self._complaint = str(error)
+            return 2.0 + random.random()
+        self._complaint = ""
+        return pause
 
     def _read(self) -> None:
         """The schedules, anew if more tasks are declared than before."""

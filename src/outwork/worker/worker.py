@@ -19,22 +19,14 @@ from itertools import chain
 from time import monotonic, time
 from typing import Final
 
-from outwork import __version__
+from outwork import __version__, codec
 from outwork.app import Outwork
 from outwork.attempt import Attempt, begin
-from outwork.brokers.base import (
-    Broker,
-    Claim,
-    Exchanged,
-    Extended,
-    Presence,
-    Settlement,
-    Tended,
-)
+from outwork.brokers.base import Broker, Claim, Exchanged, Extended, Presence, Tended
 from outwork.durations import duration_text
 from outwork.errors import OutworkError, WorkerDied
 from outwork.ids import new_claim_id
-from outwork.job import DEFAULT_QUEUE, Answer, Cancelled, Dead, Done, Hold, Release, foreign, remember
+from outwork.job import Answer, Cancelled, Dead, Done, Hold, Release, remember
 from outwork.worker.appetite import PREFETCH_PATIENCE, Appetite
 from outwork.worker.bell import Bell
 from outwork.worker.child import Hello
@@ -45,16 +37,18 @@ from outwork.worker.limits import Limits
 from outwork.worker.listener import Listener
 from outwork.worker.logs import Journal
 from outwork.worker.outage import Outage
+from outwork.worker.pipeline import Exchange, Pipeline
 from outwork.worker.plan import Plan, Summary, new_worker_id
 from outwork.worker.runners import Loop, Threads
+from outwork.worker.served import served_queues
 from outwork.worker.slots import Ended, Runner, Slots
 from outwork.worker.steering import Steering
 
 logger = logging.getLogger("outwork.worker")
 
 UNKNOWN: Final = (
-    "job %s is of a task that this worker does not know: given back for 30 s. Import its module here, or start a "
-    "worker that has it; after an hour it ends FAILED"
+    "OW102 job %s is of a task that this worker does not know, %s: given back for 30 s. Import its module here, or "
+    "start a worker that has it; after an hour it ends FAILED"
 )
 LISTEN_PAUSE: Final = 0.002
 """Seconds that the listener leaves the interpreter to a task that has just started. A tiny one has ended by then, and
@@ -62,6 +56,7 @@ the exchange that settles it looks for work, too."""
 GATHER_SECONDS: Final = 0.003
 SUSPECT_PAUSE: Final = 1.0
 DRAIN_LOOK: Final = 0.2
+NEVER: Final = 1_000_000_000
 
 
 class Worker:
@@ -87,13 +82,11 @@ class Worker:
         self._hand: dict[str, Attempt] = {}
         self._apart: list[Attempt] = []
         self._unsettled: list[Ended] = []
-        self._settling: list[Ended] = []
         self._buried = 0
         self._steering = Steering(self.broker, self.id, self._hand, self._cancel, self._pauses_changed)
-        self._appetite = Appetite(
-            self.slots, plan.queues, tuple(plan.queues), self._steering.queue_goes_on, plan.weights
-        )
-        self._open_claim: str | None = None
+        self._pipeline = Pipeline(self.broker, self.id, self.bell)
+        self._appetite = Appetite(self.slots, plan, self._steering.queue_goes_on, self._pipeline.depth)
+        self._open_claims: list[str] = []
         self._renewed_at = 0.0
         self._may_be_work = True
         self._reconsider = False
@@ -116,16 +109,19 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop` (or, with `drain`, until nothing is left); blocks the calling thread."""
-        self._appetite.queues = self._all_queues()
+        self._appetite.queues = served_queues(self.app, self.plan, self._appetite.queues)
         self._keeper.start()
         self._steering.start()
         self._listener.start()
         deadline: float | None = None
         left: int | None = None
         while left is None:
+            self.slots.wake_at = NEVER if self._pipeline.full else 1
             if not self.bell.wait(self._nap()) and self._listen_soon:
                 self._listen_on()
-            self._gather_more()
+            if not (self._pipeline.full or self._unsettled or self._stopping):
+                self.slots.gather(GATHER_SECONDS)
+            self._land(self._pipeline.back())
             self.turns += 1
             if self._stopping and (deadline is None or (self._told and deadline == math.inf)):
                 deadline = self._begin_to_stop()
@@ -138,7 +134,7 @@ class Worker:
                     left = left_to_drain(self.broker, self._appetite.queues)
                 except OutworkError as error:
                     self._outage.failed(error, len(self._unsettled))
-        return self._end(left or 0)
+        return self._end(left)
 
     @property
     def ended(self) -> int:
@@ -156,18 +152,20 @@ class Worker:
     def _begin_to_stop(self) -> float:
         """Give back what has not started; until when the rest may run. A worker that only wants to be recycled lets
         its jobs take their time, unless it is told to stop meanwhile."""
+        self._land(self._pipeline.rest())
         self._give_back(self._not_started())
         if not self._told:
             return math.inf
         if running := max(0, len(self._hand) - len(self._unsettled)):
             grace = duration_text(self.plan.grace)
-            logger.info("stopping: %d jobs may take up to %s; a second signal gives them back at once", running, grace)
+            what = "a job" if running == 1 else f"{running} jobs"
+            logger.info("stopping: %s may take up to %s; a second signal gives back what runs then", what, grace)
         return monotonic() + self.plan.grace
 
     def _busy(self) -> bool:
-        return bool(self._hand or self._unsettled)
+        return bool(self._hand or self._unsettled or self._pipeline.under_way)
 
-    def _end(self, left: int) -> Summary:
+    def _end(self, left: int | None) -> Summary:
         """Give back what still runs, as the very last act, and leave."""
         self._closed = True
         self._listener.close()
@@ -186,8 +184,8 @@ class Worker:
         except OutworkError as error:
             logger.debug("leaving failed: %s", error)
         self._listener.join()
-        for runner in (self._threads, self._loop, self._children):
-            runner.close()
+        for part in (self._threads, self._loop, self._children, self._pipeline):
+            part.close()
         self._life.release()
         self._journal.flush()
         return Summary(
@@ -230,7 +228,9 @@ class Worker:
         """How long the puller may sleep."""
         if self._outage.lasts:
             return self._outage.pause()
-        if self._unsettled or (self._may_be_work and self._appetite.room() > 0 and not self._stopping):
+        if self._pipeline.full:
+            return None
+        if self._unsettled or self.slots.ended or (self._may_be_work and self._room() > 0):
             return 0.0
         if self.slots.backlog:
             return PREFETCH_PATIENCE
@@ -240,51 +240,61 @@ class Worker:
             return DRAIN_LOOK
         return None
 
-    def _gather_more(self) -> None:
-        """While there is a backlog to run, let outcomes gather for a moment: a settle of a hundred jobs costs hardly
-        more than one of ten, and with half a batch in hand the slots go on working during the exchange."""
-        waiting = len(self.slots.backlog)
-        if waiting and 0 < len(self.slots.ended) < waiting and not (self._unsettled or self._stopping):
-            self.slots.wake_at = waiting // 2 + len(self.slots.ended)
-            self.bell.wait(GATHER_SECONDS)
-            self.slots.wake_at = 1
-
     def _has_reason(self) -> bool:
-        if self._outage.lasts and self._outage.pause():
+        if self._pipeline.full or (self._outage.lasts and self._outage.pause()):
             return False
         if self._reconsider:
             self._reconsider = False
+            self._land(self._pipeline.rest())
             self._give_back(self.slots.withdraw())
         if self._appetite.late():  # looked at first: where slots end all the time there is always another reason
             self._give_back(self.slots.withdraw())
-        if self._open_claim or self._unsettled or self.slots.ended:
+        if self._open_claims or self._unsettled or self.slots.ended:
             return True
-        return self._may_be_work and not self._stopping and self._appetite.room() > 0
+        return self._may_be_work and self._room() > 0
+
+    def _room(self) -> int:
+        """How many jobs may be claimed now."""
+        return 0 if self._stopping or self._closed else self._appetite.room(self._pipeline.asked)
 
     def _exchange(self) -> None:
-        """Settle what has ended and claim what there is room for."""
+        """Settle what has ended and claim what there is room for; while there is a backlog to run, without waiting for
+        the answer."""
+        goes_ahead = self._pipeline.depth > 1 and bool(self.slots.backlog) and not self._depends_on_answer()
         pending = self._gather()
-        settlements = [Settlement(one.claimed.id, one.claimed.claim_id, one.outcome) for one in pending]
-        room = 0 if self._stopping or self._closed else self._appetite.room()
-        free = max(0, self.slots.free - len(self.slots.backlog))
+        room = self._room()
+        free = 0 if goes_ahead else self._appetite.free(self._pipeline.asked)
         shares = self._appetite.shares(room, list(self._hand.values()), pending) if room else []
-        claim_id = self._open_claim or new_claim_id()
-        self._open_claim = claim_id
-        began = monotonic()
-        self._settling = pending
-        try:
-            answer = self.broker.exchange(claim_id, settlements, shares, room, min(free, room), self.id)
-        except Exception as error:  # noqa: BLE001 - whatever it is, outcomes are kept and settled later
-            self._unsettled = pending
-            self._outage.failed(error, len(self._unsettled))
-            return
-        self._open_claim = None
-        self._unsettled = []
-        self._outage.over()
-        self._settled(pending, answer.answers)
-        self._take(answer, room, began)
-        if self.on_turn is not None:
-            self.on_turn()
+        claim_id = self._open_claims.pop() if self._open_claims else new_claim_id()
+        exchange = Exchange(claim_id, pending, shares, room, min(free, room), self._apart)
+        self._pipeline.begin(exchange)
+        self._unsettled, self._apart = [], []
+        if goes_ahead:
+            self._pipeline.send(exchange)
+        else:
+            self._pipeline.carry_out(exchange)
+            self._land([exchange])
+
+    def _depends_on_answer(self) -> bool:
+        """Whether the next exchange has to be the only one, or something must not happen before its answer."""
+        known = self._appetite.limited or self._unsettled or self._open_claims
+        return bool(known or self._outage.lasts or self._stopping)
+
+    def _land(self, exchanges: list[Exchange]) -> None:
+        """Take account of what came back."""
+        for exchange in exchanges:
+            if exchange.error is not None:
+                self._unsettled = exchange.pending + self._unsettled
+                self._apart += exchange.apart
+                self._open_claims.append(exchange.claim_id)
+                self._outage.failed(exchange.error, len(self._unsettled))
+            elif exchange.answer is not None:
+                self._outage.over()
+                self._settled(exchange.pending, exchange.answer.answers)
+                self._take(exchange, exchange.answer)
+            self._pipeline.end(exchange)
+            if exchange.answer is not None and self.on_turn is not None:
+                self.on_turn()
 
     def _gather(self) -> list[Ended]:
         """The outcomes to settle: those kept from a failed exchange, then what has ended since."""
@@ -314,21 +324,21 @@ class Worker:
             taken.append(ended)
         self._journal.ended(taken)
 
-    def _take(self, answer: Exchanged, room: int, began: float) -> None:
+    def _take(self, exchange: Exchange, answer: Exchanged) -> None:
         """Start or shelve the claimed jobs, and decide whether there may be more."""
-        attempts, self._apart = self._apart, []
+        attempts = exchange.apart
         suspects: list[Attempt] = []
         for claimed in answer.claimed:
             begun = begin(claimed, self._tasks, self.id)
             if isinstance(begun, Attempt) and not self._steering.task_goes_on(begun.job.task):
                 self._unsettled.append(Ended(claimed, Hold()))
             elif isinstance(begun, Attempt):
-                begun.claimed_at = began
+                begun.claimed_at = exchange.began
                 (suspects if claimed.crashes and begun.suspect else attempts).append(begun)
             else:
                 self._unsettled.append(Ended(claimed, begun))
                 if isinstance(begun, Release) and claimed.misses == 0:
-                    logger.warning(UNKNOWN, claimed.id)
+                    logger.warning(UNKNOWN, claimed.id, codec.decode_job(claimed.body).task)
         if suspects:
             attempts += self._set_apart(suspects)
         for attempt in attempts:
@@ -337,8 +347,8 @@ class Worker:
             self._give_back(attempts)
         elif attempts:
             self.slots.add(attempts)
-        if room:
-            self._may_be_work = len(answer.claimed) >= room or answer.next_due == 0
+        if exchange.room:
+            self._may_be_work = len(answer.claimed) >= exchange.room or answer.next_due == 0
             self._listen_soon = bool(attempts) and not self._may_be_work
             if not (attempts or self._may_be_work):
                 self._listen_on()
@@ -373,18 +383,6 @@ class Worker:
         """Take out everything that was claimed and does not run yet."""
         apart, self._apart = self._apart, []
         return [*apart, *self.slots.withdraw(), *self._threads.waiting(), *self._children.waiting()]
-
-    def _all_queues(self) -> tuple[str, ...]:
-        """The queues to serve: those given, or those named here and those that the broker knows."""
-        if self.plan.queues:
-            return tuple(self.plan.queues)
-        named = [task.options.queue_name for task in self._tasks.values()]
-        try:
-            known = [queue for queue in self.broker.queues() if not foreign(queue)]
-        except OutworkError as error:
-            logger.debug("the broker's queues are not known: %s", error)
-            known = []
-        return tuple(dict.fromkeys([DEFAULT_QUEUE, *named, *self.app.settings.queues, *self._appetite.queues, *known]))
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -456,7 +454,7 @@ class Worker:
     def _on_extended(self, began: float, claims: Iterable[Claim], extended: Extended) -> None:
         self._renewed_at = began
         if extended.lost:
-            settling = {(one.claimed.id, one.claimed.claim_id) for one in list(self._settling)}
+            settling = self._pipeline.settling(self._unsettled)
             for claim in claims:
                 if claim.job_id in extended.lost and claim not in settling:
                     self._lose(claim)
@@ -481,7 +479,7 @@ class Worker:
 
     def _on_tended(self, tended: Tended) -> None:
         self._buried += tended.buried + tended.expired
-        self._appetite.queues = self._all_queues()
+        self._appetite.queues = served_queues(self.app, self.plan, self._appetite.queues)
 
     # ---- what others say --------------------------------------------------------------------------------------------
 
