@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 import click
-from flask import Flask, current_app, g, request
+from flask import Flask, abort, current_app, g, request
 from flask.cli import FlaskGroup
 from scim2_models import Email, User
 
@@ -21,6 +21,7 @@ from outwork.contrib.flask import Outwork, worker_command
 from outwork.contrib.mail import Attachment, Mail, Mailer, MailSettings
 from outwork.contrib.provisioning import Kind, Provisioning, ProvisioningSettings, ScimClient
 from outwork.contrib.sms import Sms, SmsSettings, Texter
+from outwork.errors import JobNotFound
 
 LOGO = bytes.fromhex("47494638396101000100800000ff6600ffffff2c00000000010001000002024401003b")  # a GIF of one pixel
 TERMS = b"Be kind to each other.\n"
@@ -112,7 +113,10 @@ def send_code() -> tuple[dict[str, Any], int]:
 
 
 def show_job(id: str) -> dict[str, Any]:
-    result = outwork.get_result(id)
+    try:
+        result = outwork.get_result(id)
+    except JobNotFound as error:
+        abort(404, str(error))
     return {
         "state": result.state,
         "attempts": result.attempts,

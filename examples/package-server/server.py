@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 
 from outwork.contrib.fastapi import BackgroundTasks, lifespan_of
+from outwork.errors import JobNotFound
 from packages import index, open_session, synchronise, tasks
 
 app = FastAPI(lifespan=lifespan_of(tasks))
@@ -30,4 +31,7 @@ async def sync(channel: str) -> dict[str, str]:
 
 @app.get("/jobs/{job_id}")
 async def job(job_id: str) -> dict[str, str]:
-    return {"state": (await tasks.aget_result(job_id)).state}
+    try:
+        return {"state": (await tasks.aget_result(job_id)).state}
+    except JobNotFound as error:
+        raise HTTPException(404, str(error)) from error

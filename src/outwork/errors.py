@@ -54,6 +54,12 @@ class HintError(OutworkError, TypeError):
     code = "OW112"
 
 
+class UnknownOption(DeclarationError, TypeError):
+    """`@task` or `using` has no option of this name."""
+
+    code = "OW113"
+
+
 # ---- enqueueing -----------------------------------------------------------------------------------------------------
 
 

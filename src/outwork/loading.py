@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -96,11 +97,25 @@ def _guess(*, required: bool) -> tuple[str, ...]:
             return (name,)
     if required:
         raise CannotLoad(
-            f"nothing says where the tasks are, and there is no {', '.join(f'{name}.py' for name in GUESSES)} in "
-            f"{Path.cwd()}. Name the module (-A shop.tasks), set OUTWORK_MODULES or `modules` in outwork.toml; or "
-            "begin with:  outwork init"
+            f"nothing says where the tasks are, and there is no tasks.py, app.py or main.py in {Path.cwd()}. Name the "
+            f"module (-A {candidate() or 'shop.tasks'}), set OUTWORK_MODULES or `modules` in outwork.toml; or begin "
+            f"with:  outwork init{hint_for_django('outwork_worker')}"
         )
     return ()
+
+
+def candidate() -> str | None:
+    """The first module here that speaks of Outwork."""
+    for path in islice(sorted(Path.cwd().glob("*.py")), CANDIDATES):
+        with suppress(OSError):
+            if path.stem.isidentifier() and "outwork" in path.read_text(errors="replace"):
+                return path.stem
+    return None
+
+
+def hint_for_django(command: str) -> str:
+    """What to type instead where this looks like a Django project, whose settings no command of `outwork` reads."""
+    return f". In a Django project:  python manage.py {command}" if Path("manage.py").is_file() else ""
 
 
 def _the_only_one(found: Mapping[str, Outwork]) -> Outwork:

@@ -93,12 +93,6 @@ def make_options(
     if executor not in (None, "thread", "process"):
         raise DeclarationError(f"executor={executor!r}: write 'thread' or 'process'")
     once = delivery == "at_most_once"
-    if once and isinstance(retry, Retry) and retry.max_attempts != 1:
-        raise DeclarationError(
-            "delivery='at_most_once' and a retry policy contradict each other: leave one of them out"
-        )
-    if isinstance(retry, Unset):
-        retry = None if once else DEFAULT_RETRY
     rule, limits = unique_rule(unique, unique_for, unique_key, on_conflict), limits_of(limit)
     if once and rule is not None:
         raise DeclarationError(
@@ -110,7 +104,7 @@ def make_options(
     return Options(
         queue_name=as_queue_name(queue_name, DeclarationError),
         priority=as_priority(priority, DeclarationError),
-        retry=NEVER if retry is None else retry,
+        retry=_as_retry(retry, once=once),
         timeout=None if timeout is None else as_positive("timeout", timeout, DeclarationError),
         keep_result=None if keep_result is None else as_length("keep_result", keep_result, DeclarationError),
         expires=None if expires is None else as_positive("expires", expires, DeclarationError),
@@ -123,6 +117,18 @@ def make_options(
         fair_key=as_fair_key(fair_key, DeclarationError),
         periodic=make_periodic(cron, every, timezone, misfire),
     )
+
+
+def _as_retry(retry: object, *, once: bool) -> Retry:
+    if not isinstance(retry, Retry | Unset | None):
+        raise DeclarationError(f"retry={retry!r}: write retry=Retry(max_attempts=...), or None for one attempt")
+    if once and isinstance(retry, Retry) and retry.max_attempts != 1:
+        raise DeclarationError(
+            "delivery='at_most_once' and a retry policy contradict each other: leave one of them out"
+        )
+    if isinstance(retry, Unset):
+        return NEVER if once else DEFAULT_RETRY
+    return NEVER if retry is None else retry
 
 
 def debounced(options: Options, debounce: Duration, max_wait: Duration | None) -> Options:

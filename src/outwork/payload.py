@@ -70,6 +70,26 @@ def _from_json(hint: Any, value: Any) -> Any:
 _encode = msgspec.json.Encoder(enc_hook=_to_json).encode
 
 
+class _Written(str):
+    """A type hint as its source has it, shown without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature, to be bound and to be read by people: below `from __future__ import annotations`, too."""
+    found = inspect.signature(function)
+    parameters = [one.replace(annotation=_shown(one.annotation)) for one in found.parameters.values()]
+    return found.replace(parameters=parameters, return_annotation=_shown(found.return_annotation))
+
+
+def _shown(annotation: object) -> object:
+    return _Written(annotation) if isinstance(annotation, str) else annotation
+
+
 class Payload:
     """How the arguments and the result of one function travel. Made once for a task, its hints resolved at first use.
 
@@ -79,7 +99,7 @@ class Payload:
 
     def __init__(self, function: Callable[..., Any], name: str, *, skip: int = 0, plan: Plan | None = None) -> None:
         self.name = name
-        whole = inspect.signature(function)
+        whole = _signature_of(function)
         parameters = list(whole.parameters.values())[skip:]
         self.hints = _resolved_hints(function, name)
         self.provisions = plan(parameters, self.hints) if plan else ()

@@ -8,6 +8,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from outwork.bounds import Key, Limit
 from outwork.errors import DuplicateTask
+from outwork.habits import known_options
 from outwork.hooks import Hooks
 from outwork.job import DEFAULT_QUEUE
 from outwork.options import UNSET, Delivery, Duration, Executor, Unset, make_options
@@ -90,6 +91,7 @@ class Registry(Application):
         misfire: Misfire | None = ...,
         takes_context: Literal[True],
     ) -> ContextDecorator: ...
+    @known_options
     def task(
         self,
         fn: Callable[..., Any] | None = None,

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, partial, update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from outwork.bounds import Key, as_fair_key, ties_of
 from outwork.context import TaskContext, direct_context
 from outwork.errors import DeclarationError, HintError, InvalidOption, NotImportable, Unsupported, WrongArguments
+from outwork.habits import explain_method, known_options
 from outwork.hooks import Hooks
 from outwork.ids import new_job_id
 from outwork.job import WIRE_VERSION, Job, Record
@@ -114,6 +115,11 @@ class Task(Generic[P, R]):
         self._made: list[Payload] = []  # shared with what `using` makes of this task
         update_wrapper(self, fn)
 
+    if not TYPE_CHECKING:  # for a type checker there is no such method either
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(explain_method(self.__dict__.get("name", "task"), name), name=name, obj=self)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self.options.takes_context:
             return self.fn(self._direct_context(), *args, **kwargs)  # type: ignore[no-any-return]
@@ -175,6 +181,7 @@ class Task(Generic[P, R]):
         ties = ties_of(self.name, options.unique, options.limits, options.fair_key, bind, same)
         return Call(self, body, replace(ties or Ties(), after=options.after) if options.after else ties)
 
+    @known_options
     def using(
         self,
         *,

@@ -6,6 +6,7 @@ Every command is complete by itself, so that other programs can mount it in a cl
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,8 @@ UNREACHABLE: Final = 3
 
 TARGET: Final = "outwork.cli.target"
 VERBOSE: Final = "outwork.cli.verbose"
+STARTER: Final = "outwork.cli.starter"
+"""What starts a worker where `outwork worker` does not: of a framework's command line."""
 
 
 def exit_code(error: OutworkError) -> int:
@@ -45,9 +48,14 @@ def is_verbose() -> bool:
 
 
 def worker_line() -> str:
-    """What starts a worker from here: `outwork worker`, or `flask outwork worker` inside Flask's command line."""
-    parent = click.get_current_context().parent
-    return f"{parent.command_path if parent is not None else 'outwork'} worker"
+    """What starts a worker for this command's application, to be typed as it is: `outwork worker -A shop`, say."""
+    ctx = click.get_current_context()
+    starter: str | None = ctx.meta.get(STARTER)
+    if starter is not None:
+        return starter
+    path = ctx.parent.command_path if ctx.parent is not None else "outwork"
+    target: Target = ctx.meta.get(TARGET, Target())
+    return " ".join([path, "worker", *map(shlex.quote, target.words())])
 
 
 def _be_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -98,6 +106,13 @@ class Target(NamedTuple):
     config: Path | None = None
     broker: str | None = None
 
+    def words(self) -> list[str]:
+        """The options again, but for a URL with a password."""
+        broker = None if self.broker is None or "@" in self.broker else self.broker
+        config = None if self.config is None else str(self.config)
+        named = (("-A", self.app), ("-C", config), ("--broker", broker))
+        return [word for option, value in named if value is not None for word in (option, value)]
+
     def command_line(self) -> dict[str, object]:
         """The settings among the options."""
         return {} if self.broker is None else {"broker_url": self.broker}
@@ -111,13 +126,16 @@ class Target(NamedTuple):
 
     def load_shared(self, *, need_tasks: bool = False) -> Outwork:
         """The application, for its jobs. Raises NoBroker where no other process can see them."""
+        from outwork.loading import candidate, hint_for_django
+
         app = self.load(need_tasks=need_tasks)
         broker = app.broker
         if not broker.capabilities.shared:
             where = f"jobs of {broker.url}" if app.settings.broker_url else "no broker is configured, so jobs"
             raise NoBroker(
                 f"{where} are known to the process that enqueued them, and to no other. Set a broker, for example "
-                "--broker sqlite:///tasks.db, OUTWORK_BROKER_URL, or `broker_url` in outwork.toml"
+                "--broker sqlite:///tasks.db, OUTWORK_BROKER_URL, or `broker_url` in outwork.toml; or name the "
+                f"application that has one:  -A {candidate() or 'shop'}{hint_for_django('outwork status')}"
             )
         return app
 

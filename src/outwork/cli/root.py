@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from outwork.cli.common import TARGET, Group, Target
+from outwork.cli.common import STARTER, TARGET, Group, Target
 from outwork.cli.config import config_command
 from outwork.cli.init import init_command
 from outwork.cli.jobs import jobs_group
@@ -45,6 +45,8 @@ def main(ctx: click.Context, app: str | None, config: Path | None, broker: str |
     Begin with  outwork init,  then  outwork worker  in one terminal and  outwork enqueue tasks.greet Ada  in another.
     """
     ctx.meta[TARGET] = Target(app, config, broker)
+    if isinstance(ctx.obj, str):  # of the command line around this one
+        ctx.meta[STARTER] = ctx.obj
 
 
 for command in (

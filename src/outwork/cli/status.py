@@ -70,7 +70,7 @@ def status_command(target: Target, as_json: bool, channels: str | None) -> None:
         kind, _, name = what.partition(":")
         say(f"{kind} {name} is paused", colour="yellow")
     say()
-    _say_workers(workers, now)
+    _say_workers(workers, now, only_foreign=bool(queues) and all(foreign(queue) for queue in queues))
     _say_unserved(queues, workers)
     say_channels(layers, surveys)
 
@@ -92,7 +92,10 @@ def _by_queue(counts: Sequence[Count], known: Sequence[str]) -> dict[str, Counte
     return dict(sorted(queues.items()))
 
 
-def _say_workers(workers: Sequence[Presence], now: float) -> None:
+def _say_workers(workers: Sequence[Presence], now: float, *, only_foreign: bool) -> None:
+    if not workers and only_foreign:
+        say("no worker is running; these queues are served by another library's worker")
+        return
     if not workers:
         say(f"no worker is running; start one with:  {worker_line()}")
         return
@@ -120,6 +123,6 @@ def _say_unserved(queues: dict[str, Counter[State]], workers: Sequence[Presence]
         if workers and ready and queue not in served and not foreign(queue):
             click.echo(
                 f"outwork: OW101 queue {queue!r} has {plural(ready, 'ready job')}, and no worker is listening on it. "
-                f"Start one:  outwork worker --queues {queue}",
+                f"Start one:  {worker_line()} --queues {queue}",
                 err=True,
             )

@@ -11,6 +11,8 @@ from typing import Any, Final
 import click
 import msgspec
 
+from outwork.errors import WrongArguments
+
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -20,7 +22,7 @@ def read_arguments(
     """Split `value...` and `name=value...` and read each by its parameter's hint.
 
     A word is `name=value` where what stands before its first `=` is an identifier, so that a URL with a query is a
-    value. Raises click.UsageError.
+    value. Raises click.UsageError, and WrongArguments for a value that does not fit its hint.
     """
     parameters = list(signature.parameters.values())
     in_order = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -54,7 +56,7 @@ def read_value(text: str, hint: Any, name: str) -> Any:
     """The value that a text means where `hint` is expected: as JSON, else as plain text.
 
     `5` is a number for an int and a text for a str; without a hint it is what JSON says, else text. For a union JSON
-    is tried first. Raises click.UsageError.
+    is tried first. Raises WrongArguments.
     """
     if hint is str:
         return text
@@ -70,7 +72,7 @@ def read_value(text: str, hint: Any, name: str) -> Any:
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             problem = problem or error
     shown = getattr(hint, "__name__", None) or str(hint)
-    raise click.UsageError(f"{name}={text}: this is not a value for {shown}: {problem}") from problem
+    raise WrongArguments(f"{name}={text} is not a value for {shown}: {problem}. Nothing was enqueued") from problem
 
 
 def _aware(value: Any) -> Any:

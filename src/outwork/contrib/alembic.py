@@ -25,8 +25,8 @@ import sqlalchemy
 from alembic.operations import Operations
 
 from outwork.brokers.sql.migrate import standing, steps, todo, undo
+from outwork.brokers.sql.names import PREFIX
 
-PREFIX: Final = "outwork_"
 DIALECTS: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 
 

@@ -1,8 +1,13 @@
-"""What the answer of an HTTP server means for a job: taken, to be repeated, or refused for good."""
+"""What the answer of an HTTP server means for a job: taken, to be repeated, or refused for good; and requests that are
+kept out of the log."""
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -17,6 +22,25 @@ LONGEST_WAIT: Final = 86_400.0
 """Seconds: a server that asks for a longer pause is asked again after a day."""
 _SHOWN: Final = 300
 _READ: Final = 2048
+
+_unlogged: Final[ContextVar[bool]] = ContextVar("outwork_requests_are_not_logged", default=False)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not _unlogged.get()
+
+
+logging.getLogger("httpx2").addFilter(_is_not_ours)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """httpx2 logs the whole URL of each request. That of a webhook is often a secret, and one of SCIM names people."""
+    token = _unlogged.set(True)
+    try:
+        yield
+    finally:
+        _unlogged.reset(token)
 
 
 def judge(place: str, answer: httpx2.Response) -> None:

@@ -7,6 +7,7 @@ its own means. A worker process is told by FLASK_APP (QUART_APP) to create that 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import click
 
 from outwork import cli
 from outwork.app import Outwork as Tasks
-from outwork.cli.common import TARGET, Command, Group, Target
+from outwork.cli.common import STARTER, TARGET, Command, Group, Target
 from outwork.errors import CannotLoad
 
 LOADERS: Final = {"flask": "load_flask", "quart": "load_quart"}
@@ -57,6 +58,11 @@ def aim(ctx: click.Context) -> Tasks:
     _here[:] = [tasks]
     variable = f"{framework.upper()}_APP"
     path = info.app_import_path if info.create_app is None else _path_of(info.create_app, variable)
+    program = ctx.find_root().command_path
+    named = (
+        f" --app {shlex.quote(path)}" if path and info.create_app is None and os.environ.get(variable) != path else ""
+    )
+    ctx.meta[STARTER] = f"{program}{named}{ctx.command_path.removeprefix(program)} worker"
     if path:
         os.environ[variable] = path
     outer: Target = ctx.meta.get(TARGET, Target())

@@ -62,8 +62,9 @@ async def _serve(
 def read_channels(words: Sequence[str], application: Any) -> dict[str, int]:
     """The channels that are named, as `NAME` or `NAME:4`, with how many messages of each may be handled at once. None
     named: all that the application routes by name. Raises SettingsError."""
+    known = routed(application)
     if not words:
-        words = routed(application)
+        words = known
         if not words:
             raise SettingsError(
                 "no channel is named, and the application has no ChannelNameRouter that names them. Write them:  "
@@ -75,6 +76,11 @@ def read_channels(words: Sequence[str], application: Any) -> dict[str, int]:
         if colon and not lanes.isdecimal():
             raise SettingsError(f"{word!r}: what stands after the colon is how many at once, as in {name}:4")
         found[name] = int(lanes) if colon else 1
+        if known and name not in known:
+            routes = ", ".join(known)
+            logger.warning(
+                "the application routes no channel %s: its messages would be lost. It routes %s", name, routes
+            )
     return found
 
 

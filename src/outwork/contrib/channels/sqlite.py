@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, Self, TypeVar
 
-from outwork.brokers.sql.inotify import FileWatch
-from outwork.brokers.sql.sqlite import PREFIX, file_path, identifier
-from outwork.brokers.sql.sqlite_file import missing_directory, refuse_network
+from outwork.brokers.sql.names import PREFIX, identifier
+from outwork.brokers.sql.sqlite import file_path
+from outwork.brokers.sql.sqlite.file import missing_directory, refuse_network
+from outwork.brokers.sql.sqlite.inotify import FileWatch
 from outwork.brokers.url import BrokerURL, seconds
 from outwork.contrib.channels.pipes import Limits, Listener, Parcel, Seen
 from outwork.contrib.channels.sqlite_pipes import TABLES, Pipes

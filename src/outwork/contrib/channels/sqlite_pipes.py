@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-from outwork.brokers.sql.sqlite_file import boot_id
+from outwork.brokers.sql.sqlite.file import boot_id
 from outwork.contrib.channels.pipes import Limits, Parcel, Seen, by_pipe, is_inbox, packed
 from outwork.contrib.channels.room import Room
 

@@ -13,8 +13,9 @@ from django.db.migrations.operations import CreateModel
 from django.db.migrations.operations.base import Operation
 
 from outwork.brokers.sql.migrate import TABLES, undo
+from outwork.brokers.sql.names import PREFIX
 from outwork.contrib.django.database import VENDORS, DatabaseBroker
-from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
+from outwork.contrib.django.database.joined import JoinedBroker
 
 LABEL = "outwork"
 

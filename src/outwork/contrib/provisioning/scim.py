@@ -13,7 +13,7 @@ from scim2_client import SCIMClientException
 from scim2_client.engines.httpx2 import SyncSCIMClient
 from scim2_models import EnterpriseUser, Group, ResourceType, ScimProvider, SearchRequest, User
 
-from outwork.contrib.answers import judge
+from outwork.contrib.answers import judge, unlogged
 from outwork.contrib.provisioning.settings import ScimClient
 from outwork.errors import TryAgain
 
@@ -124,9 +124,12 @@ def connected(name: str, client: ScimClient) -> Iterator[Receiver]:
     """A session with a client's server."""
     context = ssl.create_default_context(cafile=client.ca_file or None)
     headers = {"Authorization": f"Bearer {client.token}"} if client.token else {}
-    with httpx2.Client(
-        base_url=client.url, headers=headers, timeout=client.timeout, verify=context, follow_redirects=False
-    ) as http:
+    with (
+        unlogged(),
+        httpx2.Client(
+            base_url=client.url, headers=headers, timeout=client.timeout, verify=context, follow_redirects=False
+        ) as http,
+    ):
         receiver = Receiver(name, client, http)
         http.event_hooks = {"response": [_judging(receiver.place)]}
         yield receiver

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
-from typing import Final
 
 import httpx2
 
-from outwork.contrib.answers import judge
+from outwork.contrib.answers import judge, unlogged
 from outwork.contrib.webhook.addresses import resolved
 from outwork.contrib.webhook.settings import WebhookSettings
 from outwork.errors import TryAgain
-
-_posting: Final[ContextVar[bool]] = ContextVar("outwork_posts_a_webhook", default=False)
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """httpx2 logs the whole URL of a request. That of a webhook is often a secret."""
-    return not _posting.get()
-
-
-logging.getLogger("httpx2").addFilter(_is_not_ours)
 
 
 def post(settings: WebhookSettings, url: str, headers: Mapping[str, str], body: bytes) -> int:
@@ -53,17 +40,15 @@ def post(settings: WebhookSettings, url: str, headers: Mapping[str, str], body: 
                 content=body,
                 extensions={"sni_hostname": host},  # the name that the certificate must have
             )
-            token = _posting.set(True)
             try:
-                answer = client.send(request, stream=True)
+                with unlogged():
+                    answer = client.send(request, stream=True)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 if last:
                     raise TryAgain(f"{place}: {type(error).__name__}: {error}") from None
                 continue
             except httpx2.HTTPError as error:
                 raise TryAgain(f"{place}: {type(error).__name__}: {error}") from None
-            finally:
-                _posting.reset(token)
             try:
                 judge(place, answer)
             finally:

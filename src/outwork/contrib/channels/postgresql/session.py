@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from outwork.brokers.sql.postgresql_session import explained
+from outwork.brokers.sql.postgresql.session import explained
 from outwork.contrib.channels.linked import LinkedSession
 from outwork.contrib.channels.pipes import Limits, Listener, Parcel, Seen, is_inbox
 from outwork.contrib.channels.postgresql.stream import Opened, Row, Stream, Value

@@ -9,9 +9,9 @@ from typing import Final, Self
 import psycopg
 
 from outwork.brokers.sql.connections import keep_for_ever
+from outwork.brokers.sql.names import PREFIX, identifier
 from outwork.brokers.sql.postgresql import DEFAULTS, connection_options
-from outwork.brokers.sql.postgresql_session import OLDEST, explained
-from outwork.brokers.sql.sqlite import PREFIX, identifier
+from outwork.brokers.sql.postgresql.session import OLDEST, explained
 from outwork.brokers.url import BrokerURL, boolean
 from outwork.contrib.channels.linked import Spares, opened
 from outwork.contrib.channels.pipes import Listener

@@ -20,13 +20,13 @@ from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Bell, Database, Transaction
 from outwork.brokers.sql.migrate import Standing, Step, standing, steps, todo
-from outwork.brokers.sql.server_moves import Overtaken
+from outwork.brokers.sql.names import PREFIX
+from outwork.brokers.sql.server.moves import Overtaken
 from outwork.errors import BrokerUnavailable, SchemaError, SettingsError
 from outwork.job import Moment, Terms
 
 T = TypeVar("T")
 
-PREFIX: Final = "outwork_"
 PATIENCE: Final = 5.0
 LONGEST_PAUSE: Final = 0.05
 

@@ -10,9 +10,10 @@ from django.db import OperationalError, connections, transaction
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.dialect import Statement, Transaction
-from outwork.brokers.sql.server_moves import ServerTransaction
-from outwork.brokers.sql.server_statements import statements
-from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
+from outwork.brokers.sql.names import PREFIX
+from outwork.brokers.sql.server.moves import ServerTransaction
+from outwork.brokers.sql.server.statements import statements
+from outwork.contrib.django.database.joined import JoinedBroker
 from outwork.contrib.django.database.servers import JoinedServer
 from outwork.errors import MissingDriver
 from outwork.ids import new_claim_id
@@ -20,8 +21,8 @@ from outwork.job import Job, Terms
 
 try:
     from outwork.brokers.sql.mysql import FILES, MySQLBroker
-    from outwork.brokers.sql.mysql_session import MySQLTransaction
-    from outwork.brokers.sql.mysql_statements import NOW, SQL, insertion, lock_of
+    from outwork.brokers.sql.mysql.session import MySQLTransaction
+    from outwork.brokers.sql.mysql.statements import NOW, SQL, insertion, lock_of
 except ImportError as error:
     raise MissingDriver(f"the worker needs PyMySQL ({error}):  pip install 'outwork[mysql]'") from error
 

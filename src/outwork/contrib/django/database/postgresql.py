@@ -9,18 +9,19 @@ from django.db import connections
 
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.dialect import Statement, Transaction
-from outwork.brokers.sql.server_moves import ServerTransaction
-from outwork.brokers.sql.server_statements import statements
-from outwork.contrib.django.database.joined import PREFIX, JoinedBroker
+from outwork.brokers.sql.names import PREFIX
+from outwork.brokers.sql.server.moves import ServerTransaction
+from outwork.brokers.sql.server.statements import statements
+from outwork.contrib.django.database.joined import JoinedBroker
 from outwork.contrib.django.database.servers import JoinedServer, queues_told
 from outwork.errors import MissingDriver
 from outwork.job import Job, Terms
 
 try:
     from outwork.brokers.sql.postgresql import PostgreSQLBroker
-    from outwork.brokers.sql.postgresql_bell import ENDED, READY, ring_of
-    from outwork.brokers.sql.postgresql_session import PostgreSQLTransaction
-    from outwork.brokers.sql.postgresql_statements import NOW, SQL, insertion
+    from outwork.brokers.sql.postgresql.bell import ENDED, READY, ring_of
+    from outwork.brokers.sql.postgresql.session import PostgreSQLTransaction
+    from outwork.brokers.sql.postgresql.statements import NOW, SQL, insertion
 except ImportError as error:
     raise MissingDriver(f"the worker needs psycopg 3 ({error}):  pip install 'outwork[postgres]'") from error
 

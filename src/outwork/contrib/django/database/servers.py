@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from outwork.brokers.sql.dialect import Statement, Transaction
-from outwork.brokers.sql.server_moves import ServerTransaction
-from outwork.brokers.sql.server_outbox import Answer, Said
+from outwork.brokers.sql.server.moves import ServerTransaction
+from outwork.brokers.sql.server.outbox import Answer, Said
 from outwork.contrib.django.database.joined import JoinedDatabase, atomic
 from outwork.errors import BrokerUnavailable
 from outwork.job import Job, Moment

@@ -11,10 +11,11 @@ from django.db import OperationalError, connections
 from outwork.brokers.sql.broker import SQLBroker
 from outwork.brokers.sql.connections import Role
 from outwork.brokers.sql.dialect import Transaction
+from outwork.brokers.sql.names import PREFIX
 from outwork.brokers.sql.sqlite import SQLiteBroker
-from outwork.brokers.sql.sqlite_moves import SQLiteTransaction
-from outwork.brokers.sql.sqlite_statements import statements
-from outwork.contrib.django.database.joined import PREFIX, JoinedBroker, JoinedDatabase
+from outwork.brokers.sql.sqlite.moves import SQLiteTransaction
+from outwork.brokers.sql.sqlite.statements import statements
+from outwork.contrib.django.database.joined import JoinedBroker, JoinedDatabase
 from outwork.job import Job, Terms, admit
 
 BUSY_TIMEOUT = 10.0

@@ -43,10 +43,10 @@ class Command(BaseCommand):
 
         backend = backend_named(alias)
         hand_down()
+        starter = "python manage.py outwork_worker" + (f" --backend {alias}" if alias != "default" else "")
+        args = ["-A", target_of(backend.alias), *(words or ["--help"])]
         try:
-            main.main(
-                args=["-A", target_of(backend.alias), *words], prog_name="manage.py outwork", standalone_mode=True
-            )
+            main.main(args=args, prog_name="manage.py outwork", standalone_mode=True, obj=starter)
         except SystemExit as ended:
             return int(ended.code or 0) if not isinstance(ended.code, str) else 1
         return 0

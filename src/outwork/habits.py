@@ -1,0 +1,97 @@
+"""What tasks have under another name in other libraries: for the first mistakes of those who come from there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Final, TypeVar
+
+from outwork.errors import UnknownOption
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ENQUEUE: Final = ".enqueue(...)"
+_USING: Final = ".using(run_after=..., queue_name=..., priority=...).enqueue(...)"
+_BIND: Final = ".bind(...)"
+METHODS: Final[Mapping[str, str]] = {
+    "delay": _ENQUEUE,
+    "send": _ENQUEUE,
+    "defer": _ENQUEUE,
+    "submit": _ENQUEUE,
+    "apply_async": _USING,
+    "send_with_options": _USING,
+    "schedule": _USING,
+    "configure": _USING,
+    "kicker": _USING,
+    "set": _USING,
+    "kiq": ".aenqueue(...)",
+    "defer_async": ".aenqueue(...)",
+    "call_local": "(...), which calls the function,",
+    "apply": "(...), which calls the function,",
+    "s": _BIND,
+    "si": _BIND,
+    "signature": _BIND,
+    "message": _BIND,
+}
+"""What to write for a method of another library's tasks, behind the task's name."""
+
+_RETRY: Final = "retry=Retry(max_attempts=...)"
+OPTIONS: Final[Mapping[str, str]] = {
+    "queue": "queue_name=...",
+    "bind": "takes_context=True",
+    "pass_context": "takes_context=True",
+    "retries": _RETRY,
+    "max_retries": _RETRY,
+    "max_attempts": _RETRY,
+    "attempts": _RETRY,
+    "autoretry_for": "retry=Retry(on=(...,))",
+    "throws": "retry=Retry(give_up_on=(...,))",
+    "retry_delay": "retry=Retry(delay=...)",
+    "default_retry_delay": "retry=Retry(delay=...)",
+    "min_backoff": "retry=Retry(delay=...), in seconds",
+    "max_backoff": "retry=Retry(max_delay=...), in seconds",
+    "time_limit": "timeout=..., in seconds",
+    "soft_time_limit": "timeout=..., in seconds",
+    "job_timeout": "timeout=...",
+    "result_ttl": "keep_result=...",
+    "max_age": "expires=..., in seconds",
+    "ttl": "expires=...",
+    "rate_limit": "limit=Rate(...)",
+    "lock": "limit=Concurrency(1)",
+    "queueing_lock": "unique_key=...",
+    "countdown": "using(run_after=...)",
+    "eta": "using(run_after=...)",
+    "delay": "using(run_after=...)",
+    "schedule_in": "using(run_after=...)",
+    "schedule_at": "using(run_after=...)",
+}
+"""What to write for an option of another library."""
+
+
+def explain_method(task: str, name: str) -> str:
+    """What an AttributeError says where a task has no such method."""
+    here = METHODS.get(name)
+    return f"a task has no {name!r}" + (f": write {task}{here}" if here else "")
+
+
+def known_options(function: F) -> F:
+    """Let a function that takes options by name say of one that it does not know what it is called here."""
+    code = function.__code__
+    known = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        for name in options:
+            if name not in known:
+                raise UnknownOption(_explain_option(function.__name__, name, known))
+        return function(*args, **options)
+
+    return run  # type: ignore[return-value]
+
+
+def _explain_option(function: str, name: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(name, known, n=1)
+    here = OPTIONS.get(name) or (f"{close[0]}=..." if close else None)
+    advice = f"Write {here}" if here else f"There are {', '.join(one for one in known if one != 'self')}"
+    return f"{function}() has no option {name!r}. {advice}"
