@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +13,7 @@ from outwork.brokers.base import Filter
 from outwork.errors import BrokerFull
 from outwork.job import State
 from support import chores
+from support.disks import SmallDisk, small_disk
 from support.ledger import Ledger
 from support.waiting import until
 from support.workers import Workers
@@ -54,26 +53,17 @@ def test_a_worker_waits_for_the_file(app: Outwork, ledger: Ledger, workers: Work
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def disk() -> Iterator[SmallDisk]:
+    with small_disk(40) as disk:
+        yield disk
 
 
-def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, small_disk: Path) -> None:
+def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, disk: SmallDisk) -> None:
     """Enqueueing is refused, what was accepted is done, and when there is room again all goes on."""
-    url = f"sqlite:///{small_disk}/tasks.db"
+    url = f"sqlite:///{disk.path}/tasks.db"
     app.close()
     app.override({"broker_url": url})
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(34_000_000))
+    disk.fill(34_000_000)
     accepted = 0
     while accepted < 10_000:
         try:
@@ -84,7 +74,7 @@ def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, small_disk:
     assert 10 < accepted < 10_000
     running = workers.start(TARGET, url=url)
     until(lambda: ledger.count("E") >= 10, "some of what was accepted to be done even so")
-    ballast.unlink()
+    disk.free()
     until(lambda: ended(app) == accepted, "all of it settled", seconds=60)
     chores.step.enqueue("afterwards").get(timeout=30)
     assert app.store.find(Filter(states=(State.FAILED,))).records == []

@@ -10,20 +10,20 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pymysql  # type: ignore[import-untyped]
 import pytest
 from msgspec import Raw
 
 from outwork import Outwork
 from outwork.brokers import open_broker
 from outwork.brokers.base import Settlement, Share
-from outwork.brokers.sql.postgresql_session import connect
+from outwork.brokers.sql.postgresql.session import connect
 from outwork.errors import BrokerRefused, BrokerUnavailable, SchemaError
 from outwork.ids import new_job_id
 from outwork.job import Answer, Done, Job, State
@@ -58,23 +58,6 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of the test's own, which it may stop."""
     with own_postgres() if request.param == "postgresql" else own_mariadb() as found:
         yield found
-
-
-def kill_connections(server: Server) -> int:
-    """End all connections but one's own; how many."""
-    if isinstance(server, PostgresServer):
-        rows = server.ask(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        return len(rows)
-    with closing(server.connect("root", None)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'tester'")
-        pids = [pid for (pid,) in cursor.fetchall()]
-        for pid in pids:
-            with suppress(pymysql.err.OperationalError):  # it has ended by itself
-                cursor.execute(f"KILL {int(pid)}")
-        return len(pids)
 
 
 class Producer:
@@ -160,7 +143,7 @@ def test_connections_are_killed_all_the_time(
             until(lambda: ledger.count("E") > 20, "some work")
             for _ in range(6):
                 before = ledger.count("E")
-                until(lambda: kill_connections(server) >= 2, "connections to kill")
+                until(lambda: server.end_connections() >= 2, "connections to kill")
                 until(lambda before=before: ledger.count("E") > before + 20, "work after it")  # type: ignore[misc]
         all_done(server.url(), ledger, producer.acknowledged)
         assert len(ledger.twice()) <= 6 * 4
@@ -353,11 +336,34 @@ def test_a_standby_is_not_written_to() -> None:
         assert "read-only" in refusal(server.url(), BrokerUnavailable)
 
 
+def test_a_child_after_a_fork_has_connections_of_its_own(server: Server) -> None:
+    """As under a server that loads the application first and forks then."""
+    with closing(open_broker(server.url())) as broker:
+        broker.enqueue([a_job()])
+        claim = secrets.token_hex(16)
+        [one] = broker.exchange(claim, [], [Share("default", 1)], 1, 1, "worker-1").claimed
+        children: list[int] = []
+        for _ in range(3):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # this is what such servers do
+                child = os.fork()
+            if not child:
+                refused = any(broker.enqueue([a_job("child") for _ in range(5)]))
+                broker.close()
+                os._exit(refused)
+            children.append(child)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        done = Settlement(one.id, claim, Done(b"null"))
+        assert broker.exchange(secrets.token_hex(16), [done], [], 0, 0, "worker-1").answers == [Answer.DONE]
+        found = broker.exchange(secrets.token_hex(16), [], [Share("child", 20)], 20, 20, "worker-1").claimed
+        assert len({one.id for one in found}) == 15
+
+
 def test_an_idle_connection_that_was_closed_is_replaced_unseen(server: Server) -> None:
     with closing(open_broker(server.url())) as broker:
         broker.enqueue([a_job()])
         [one] = broker.exchange(secrets.token_hex(16), [], [Share("default", 1)], 1, 1, "worker-1").claimed
-        kill_connections(server)
+        server.end_connections()
         broker.enqueue([a_job()])
         done = [Settlement(one.id, one.claim_id, Done(b"1"))]
         answer = broker.exchange(secrets.token_hex(16), done, [Share("default", 1)], 1, 1, "worker-1")
@@ -378,7 +384,7 @@ def test_a_listener_whose_connection_was_killed_hears_again(server: Server) -> N
 
         thread = threading.Thread(target=listen)
         thread.start()
-        until(lambda: kill_connections(server) > 0, "a connection to kill")
+        until(lambda: server.end_connections() > 0, "a connection to kill")
         producer.enqueue([a_job()])
         thread.join(10)
         assert woken

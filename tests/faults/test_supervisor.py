@@ -1,8 +1,9 @@
-"""What systemd hears of a worker, and a restart with new code on SIGHUP."""
+"""What systemd hears of a worker, a restart with new code on SIGHUP, and the end of a terminal."""
 
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -52,3 +53,38 @@ def test_systemd_is_told_and_hup_renews_the_processes(systemd: socket.socket, tm
         if worker.poll() is None:
             worker.kill()
             worker.wait()
+
+
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Becomes a program whose standard input is its controlling terminal."""
+
+
+def test_a_worker_stops_with_its_terminal(systemd: socket.socket, tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("from outwork import task\n\n@task\ndef nothing() -> None: ...\n")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OUTWORK_")}
+    environ |= {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+    command = [sys.executable, "-c", ON_A_TERMINAL, "-m", "outwork", "worker", "--broker", "sqlite:///jobs.db"]
+    window, terminal = pty.openpty()
+    log = tmp_path / "log"
+    with log.open("wb") as said:
+        worker = subprocess.Popen(
+            command, cwd=tmp_path, env=environ, stdin=terminal, stderr=said, start_new_session=True
+        )
+    os.close(terminal)
+    try:
+        hear(systemd, "READY=1")
+        worker.send_signal(signal.SIGHUP)  # the terminal is there: new code
+        hear(systemd, "RELOADING=1")
+        hear(systemd, "READY=1")
+        os.close(window)
+        hear(systemd, "STOPPING=1")
+        assert worker.wait(PATIENCE) == 0
+    finally:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+    assert "stopped cleanly" in log.read_text()

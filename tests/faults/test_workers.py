@@ -14,9 +14,10 @@ from outwork.brokers.base import Filter
 from outwork.job import Record, State
 from support import chores
 from support.chores import Death
+from support.disks import small_disk
 from support.ledger import Ledger
 from support.waiting import until
-from support.workers import Workers, alive, send
+from support.workers import Workers, alive, send, workers_in
 from support.workers import state as state_of
 
 TARGET = "support.chores"
@@ -100,6 +101,26 @@ def test_a_drain_meets_poison(app: Outwork, ledger: Ledger, workers: Workers) ->
     assert ledger.count("S", "poison") == 4
     assert states(app) == {State.FAILED: 1}
     assert code == 1, log
+
+
+def test_the_own_disk_of_a_worker_is_full(
+    app: Outwork, ledger: Ledger, broker_url: str, environ: dict[str, str]
+) -> None:
+    """It cannot write its log nor any file, from its start to its end, and does its work."""
+    with small_disk(1) as disk, workers_in(disk.path, broker_url, environ | {"TMPDIR": str(disk.path)}) as workers:
+        disk.fill()
+        running = workers.start(TARGET)
+        app.enqueue_many(chores.step.bind(f"job-{number}") for number in range(20))
+        app.enqueue_many(chores.heavy.bind(f"child-{number}") for number in range(4))
+        failing = [chores.failing.enqueue(f"failing-{number}") for number in range(4)]
+        until(lambda: all_ended(app, 28), "the end of all jobs", seconds=60)
+        assert states(app) == {State.SUCCESSFUL: 24, State.FAILED: 4}
+        for result in failing:
+            result.refresh()
+            assert result.errors[-1].message == "as asked"
+        assert running.stop() == 0
+        assert set(ledger.keys("E").values()) == {1}
+        assert running.text() == ""
 
 
 def test_at_most_once_is_not_started_again(app: Outwork, ledger: Ledger, workers: Workers) -> None:

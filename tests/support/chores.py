@@ -36,6 +36,14 @@ def step(key: str, seconds: float = 0.02) -> str:
 
 
 @app.task
+def relay(key: str) -> None:
+    """Enqueues another one."""
+    ledger.write("S", key)
+    step.enqueue(f"after-{key}", 0.0)
+    ledger.write("E", key)
+
+
+@app.task
 async def coroutine(key: str, seconds: float = 0.02) -> str:
     ledger.write("S", key)
     await asyncio.sleep(seconds)

@@ -66,6 +66,11 @@ def pulse(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@app.task
+def heavy(text: str) -> None:
+    """Takes room while it waits."""
+
+
 def _die(how: Death) -> None:
     if how == "exit":
         os._exit(9)

@@ -11,13 +11,14 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import pymysql  # type: ignore[import-untyped]
 import pytest
+from pymysql.cursors import DictCursor  # type: ignore[import-untyped]
 
 from support.programs import chosen, find
 from support.redis_server import free_port
@@ -28,6 +29,17 @@ TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "out
 MYSQL: Final = chosen("mysqld") or (None if find("mariadbd") else find("mysqld"))
 SERVER: Final = MYSQL or find("mariadbd")
 INSTALL: Final = MYSQL or find("mariadb-install-db")
+
+PRIMARY: Final = {
+    "server_id": "1",
+    "log_bin": "changes",
+    "binlog_format": "ROW",
+    "rpl_semi_sync_master_enabled": "ON",
+    "rpl_semi_sync_master_timeout": "60000",
+    "rpl_semi_sync_master_wait_point": "AFTER_SYNC",
+}
+"""The settings of one that waits for its replica."""
+REPLICA: Final = {"server_id": "2", "rpl_semi_sync_slave_enabled": "ON"}
 
 
 def need_mariadb() -> None:
@@ -40,13 +52,15 @@ def need_mariadb() -> None:
 
 
 class MariaDBServer:
-    """A server of our own; it starts at once. `settings` as on its command line."""
+    """A server of our own, in a `place` that its user may enter; it starts at once. `settings` as on its command line.
+    With `replica_of` (MariaDB alone) it follows another one, started with `PRIMARY`, which waits for it before it
+    confirms a commit."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, place: Path | None = None, replica_of: MariaDBServer | None = None, /, **settings: str) -> None:
         need_mariadb()
-        self.folder = Path(tempfile.mkdtemp(prefix="outwork-mariadb-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="outwork-mariadb-", dir=place))
         self.port = free_port()
-        self._settings = settings
+        self._settings = settings if replica_of is None else REPLICA | settings
         self._user = "mysql" if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         if self._user:
@@ -73,6 +87,31 @@ class MariaDBServer:
         self.ask("CREATE USER tester@'%' IDENTIFIED BY ''", user="root", database=None)
         self.ask("GRANT ALL ON jobs.* TO tester@'%'", user="root", database=None)
         self.ask("CREATE DATABASE jobs", user="root", database=None)
+        if replica_of is not None:
+            self._follow(replica_of)
+
+    def _follow(self, primary: MariaDBServer) -> None:
+        primary.ask("GRANT REPLICATION SLAVE ON *.* TO tester@'%'", user="root", database=None)
+        [(file, position, *_)] = primary.ask("SHOW MASTER STATUS", user="root", database=None)
+        where = f"MASTER_HOST = '127.0.0.1', MASTER_PORT = {primary.port}, MASTER_USER = 'tester'"
+        which = f"MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {position}"
+        for sql in (f"CHANGE MASTER TO {where}, {which}", "START SLAVE", "SET GLOBAL read_only = 1"):
+            self.ask(sql, user="root", database=None)
+        waits = "SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'"
+        until(lambda: primary.ask(waits)[0][1] == "1", "a replica that is waited for", seconds=DEADLINE)
+
+    def promote(self) -> None:
+        """From now on it takes writes."""
+        until(self._caught_up, "a replica that has applied all it was sent", seconds=DEADLINE)
+        for sql in ("STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0"):
+            self.ask(sql, user="root", database=None)
+
+    def _caught_up(self) -> bool:
+        with closing(self.connect("root", None)) as connection, connection.cursor(DictCursor) as cursor:
+            cursor.execute("SHOW SLAVE STATUS")
+            [status] = cursor.fetchall()
+        read = (status["Master_Log_File"], status["Read_Master_Log_Pos"])
+        return (status["Relay_Master_Log_File"], status["Exec_Master_Log_Pos"]) == read
 
     def start(self) -> None:
         options = {
@@ -134,6 +173,16 @@ class MariaDBServer:
         with closing(self.connect(user, database)) as connection, connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return list(cursor.fetchall())
+
+    def end_connections(self) -> int:
+        """End those of all clients; how many."""
+        with closing(self.connect("root", None)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'tester'")
+            pids = [pid for (pid,) in cursor.fetchall()]
+            for pid in pids:
+                with suppress(pymysql.err.OperationalError):  # it has ended by itself
+                    cursor.execute(f"KILL {int(pid)}")
+            return len(pids)
 
     def empty(self, prefix: str = "outwork_") -> None:
         """Forget all jobs, if there are tables."""

@@ -40,18 +40,25 @@ def need_postgres() -> None:
 
 
 class PostgresServer:
-    """A server of our own; it starts at once. `settings` as in postgresql.conf. fsync stays on."""
+    """A server of our own, in a `place` that its user may enter; it starts at once. `settings` as in postgresql.conf.
+    fsync stays on. With `standby_of` it follows another one, which waits for it before it confirms a commit."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, place: Path | None = None, standby_of: PostgresServer | None = None, /, **settings: str) -> None:
         need_postgres()
-        self.folder = Path(tempfile.mkdtemp(prefix="outwork-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="outwork-postgres-", dir=place))
         self.port = free_port()
         self._user = "postgres" if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         if self._user:
             shutil.chown(self.folder, self._user, self._user)
         data = self.folder / "data"
-        self._run("initdb", "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        if standby_of is None:
+            self._run(
+                "initdb", "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"
+            )
+        else:
+            source = f"host=127.0.0.1 port={standby_of.port} user=tester application_name=standby"
+            self._run("pg_basebackup", "-D", str(data), "-d", source, "-R", "--checkpoint=fast", "--no-sync")
         with (data / "postgresql.conf").open("a") as file:
             for name, value in {
                 "listen_addresses": "'127.0.0.1'",
@@ -64,6 +71,20 @@ class PostgresServer:
             }.items():
                 file.write(f"{name} = {value}\n")
         self.start()
+        if standby_of is not None:
+            standby_of.ask("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+            standby_of.ask("SELECT pg_reload_conf()")
+            followed = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+            until(lambda: standby_of.ask(followed) == [(1,)], "a standby that is waited for", seconds=DEADLINE)
+
+    def promote(self) -> None:
+        """From now on it takes writes."""
+        assert self.ask("SELECT pg_promote()") == [(True,)], self.log()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def _run(self, name: str, *words: str) -> None:
         done = subprocess.run(
@@ -122,6 +143,15 @@ class PostgresServer:
         with self.connect(database) as connection:
             cursor = connection.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def end_connections(self) -> int:
+        """End those of all clients; how many."""
+        return len(
+            self.ask(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        )
 
     def empty(self, database: str = "postgres", prefix: str = "outwork_") -> None:
         """Forget all jobs, if there are tables."""

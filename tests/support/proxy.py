@@ -10,10 +10,11 @@ from typing import Self
 
 
 class Proxy:
-    """Listens on a port of its own and passes everything on to `target`, until told otherwise."""
+    """Listens on a port of its own and passes everything on to the port `target`, until told otherwise."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
+        """Where new connections lead."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -76,7 +77,7 @@ class Proxy:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,9 @@ from support.waiting import until
 DEADLINE: Final = 90.0
 FOLDERS: Final = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path("/usr/local/sbin"))
 """Where packages put the server's own scripts; those in the PATH may insist on the system's node and user."""
+
+COOKIE: Final = ".erlang.cookie"
+"""What the nodes of a cluster share."""
 
 
 def script(name: str) -> str | None:
@@ -44,13 +48,16 @@ def free_port() -> int:
 
 
 class RabbitServer:
-    """A server of our own. `settings` as in rabbitmq.conf; it starts at once."""
+    """A server of our own. `settings` as in rabbitmq.conf; it starts at once, and joins the cluster of its `mate`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, mate: RabbitServer | None = None
+    ) -> None:
         need_rabbitmq()
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port, self._dist, self._epmd = free_port(), free_port(), free_port()
+        self.port, self._dist = free_port(), free_port()
+        self._epmd: int = mate._epmd if mate else free_port()
         self._node = f"outwork-{self.port}@localhost"
         self._process: subprocess.Popen[bytes] | None = None
         lines = [
@@ -61,7 +68,17 @@ class RabbitServer:
         ]
         (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
         (folder / "plugins").write_text("[].\n")
+        if mate is not None:
+            shutil.copy(mate.folder / COOKIE, folder / COOKIE)
         self.start()
+        if mate is not None:
+            for words in (["stop_app"], ["reset"], ["join_cluster", mate._node], ["start_app"]):
+                self.ctl(*words)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def url(self, path: str = "", *, port: int | None = None, **options: str | float) -> str:
         query = "&".join(f"{name}={value}" for name, value in options.items())

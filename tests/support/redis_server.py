@@ -16,6 +16,7 @@ from support.programs import find
 from support.waiting import until
 
 DEADLINE: Final = 30.0
+TAKEN: Final = "Address already in use"
 BINARY: Final = find("redis-server") or find("valkey-server")
 
 
@@ -45,16 +46,18 @@ class RedisServer:
         need_redis()
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = port or free_port()
         self._sentinel = sentinel
         self._settings = {"save": '""', "appendonly": "no", **settings} if not sentinel else settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._write_config()
-        try:
-            self.start()
-        except BaseException:
-            self.kill()
-            raise
+        while True:
+            self.port = port or free_port()
+            self._write_config()
+            try:
+                return self.start()
+            except BaseException as error:
+                self.kill()
+                if port or TAKEN not in str(error):  # somebody else was faster, at it or at the one of the bus
+                    raise
 
     @property
     def pid(self) -> int:

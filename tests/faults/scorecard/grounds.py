@@ -5,11 +5,10 @@ from __future__ import annotations
 import secrets
 import signal
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import pymysql  # type: ignore[import-untyped]
 import redis
 
 from outwork.brokers.redis.scripts import KEYS
@@ -32,6 +31,9 @@ class Ground:
     keeps: bool = True
     """Whether it has records, so that states can be looked up."""
     port: int | None = None
+
+    def __init__(self, folder: Path) -> None:
+        """Start the server, if there is one, in an empty folder."""
 
     def url(self) -> str:
         """An empty place for jobs, with short leases."""
@@ -108,10 +110,7 @@ class PostgresGround(Ground):
         return sum(self._server.ask(f"SELECT count(*) FROM outwork_{table}")[0][0] for table in HOT)
 
     def kill_connections(self) -> None:
-        self._server.ask(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
+        self._server.end_connections()
 
     def pids(self) -> list[int]:
         process = self._server._process
@@ -155,11 +154,7 @@ class MySQLGround(Ground):
         return sum(self._server.ask(f"SELECT count(*) FROM outwork_{table}")[0][0] for table in HOT)
 
     def kill_connections(self) -> None:
-        with closing(self._server.connect("root", None)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE user = 'tester'")
-            for (pid,) in cursor.fetchall():
-                with suppress(pymysql.err.OperationalError):  # it has ended by itself
-                    cursor.execute(f"KILL {int(pid)}")
+        self._server.end_connections()
 
     def pids(self) -> list[int]:
         return [] if self._server._process is None else [self._server._process.pid]

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from faults.scorecard.grounds import Ground
 from faults.scorecard.replay import replay
-from outwork import Outwork, Task, TaskResult
+from outwork import Call, Outwork, Task, TaskResult
 from outwork.errors import OutworkError
 from outwork.job import Record, State
 from support import ledger as books
@@ -74,6 +74,7 @@ class Run:
         self.running: list[Running] = []
         self.bound = 0
         self.jobs = 0
+        self.before = Before(0.0, 0.0, 0.0)
         self.slack = SLACK
         self.patience = PATIENCE
         self.clock = folder / "clock"
@@ -155,6 +156,14 @@ class Run:
             return
         books.write("K", key)
         self.ids[key] = result.id
+
+    def accepts(self, call: Call[Any]) -> bool:
+        """Whether the broker takes a job that is not of the load."""
+        try:
+            self.app.enqueue(call)
+        except OutworkError:
+            return False
+        return True
 
     async def aenqueue(self, number: int) -> None:
         key, call, seconds, fails = self._job(number, load.work)
@@ -270,13 +279,17 @@ class Run:
 
     # ---- verdicts ----
 
-    def as_before(self, before: Before) -> None:
-        """Throughput, connections, threads, and what the broker keeps come back to what they were."""
-        least = before.seconds / 0.8 + 0.5
+    def at_full_speed(self) -> None:
+        """Wait for four fifths of the throughput that there was before the fault."""
+        least = self.before.seconds / 0.8 + 0.5
         until(lambda: self.pulse() <= least, f"four fifths of the throughput: {least:.2f} s for a pulse", seconds=60)
-        least = before.files + self.slack
+
+    def as_before(self) -> None:
+        """Throughput, connections, threads, and what the broker keeps come back to what they were."""
+        self.at_full_speed()
+        least = self.before.files + self.slack
         until(lambda: self.files() <= least, f"{least} files and connections, not {self.open_files()}")
-        until(lambda: self.threads() <= before.threads + self.slack, "threads as before")
+        until(lambda: self.threads() <= self.before.threads + self.slack, "threads as before")
         if self.rest is not None:
             until(lambda: self.ground.at_rest() == self.rest, "no rows, keys or messages left", seconds=60, pause=0.2)
 
@@ -333,12 +346,12 @@ def score(run: Run, harm: Callable[[Run], None], jobs: int = 300) -> Verdict:
         run.start_worker()
     for running in run.running:
         running.ready()
-    before = run.look()
+    run.before = run.look()
     run.begin(jobs)
     harm(run)
     run.heal()
     verdict = run.verdict()
-    run.as_before(before)
+    run.as_before()
     return verdict
 
 

@@ -17,7 +17,7 @@ from faults.scorecard.proven import WHAT, cell_of
 from faults.scorecard.rows import BY_NUMBER, ROWS
 
 VARIABLE: Final = "FAULTS_PAGE"
-"""The environment variable that asks for the whole scorecard, and names the page to write."""
+"""The environment variable that asks for the whole scorecard, and names the pages to write."""
 SOME: Final = "FAULTS_CELLS"
 """The environment variable that says, in the words of `pytest -k`, which cells alone are run again."""
 ROOT: Final = Path(__file__).parents[3]
@@ -63,9 +63,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    page = os.environ.get(VARIABLE, "")
-    if page.endswith(".md") and not hasattr(session.config, "workerinput"):
-        write(ROOT / page)
+    pages = os.environ.get(VARIABLE, "").split()
+    if not hasattr(session.config, "workerinput"):
+        for page in pages:
+            write(ROOT / page)
 
 
 def write(page: Path) -> None:

@@ -15,6 +15,8 @@ NAMES: Final = {
     "rabbitmq": "rabbitmq",
     "quorum": "rabbitmq",
     "classic": "rabbitmq",
+    "thread": "thread:",
+    "process": "process:",
 }
 
 
@@ -27,27 +29,34 @@ class Proof(NamedTuple):
 
 
 WHAT: Final = {
-    "13": "failover to a replica (Sentinel, Cluster)",
-    "14": "the disk is full, and has room again",
     "19": "workers of two releases share the tables, one of them killed",
     "20": "eight processes fire a schedule, killed at the slot, with clocks that jump",
     "22": "garbage in the place of a job; a payload of 1 MiB",
     "28": "fork after connect",
+    "29": "no byte is left on the disk of the worker",
 }
-SUITE: Final = r"conformance/test_(?:sqlite|postgresql|mysql|redis|rabbitmq)\.py::Test\w+::"
+SUITE: Final = r"conformance/test_(?:sqlite|postgresql|mysql|redis|rabbitmq|memory)\.py::Test\w+::"
+IN: Final = r"(?!\[memory:)"
+"""Not the broker of the tests alone."""
 PROOFS: Final = (
     Proof("2", r"embedded/test_children\.py::test_a_child_that_dies$", "process:"),
     Proof("4", r"embedded/test_gunicorn\.py::test_waiting_jobs_in_memory_run_while_the_server_ends$", "thread:"),
     Proof("13", r"faults/test_redis_groups\.py::test_a_failover_is_survived_", "redis"),
     Proof("13", r"faults/test_redis_groups\.py::test_a_node_that_dies_is_replaced_", "redis"),
-    Proof("14", r"faults/test_files\.py::test_a_full_disk\["),
     Proof("19", r"faults/test_schema_versions\.py::test_workers_of_the_first_version_go_on\["),
     Proof("20", r"faults/test_periodic\.py::test_eight_processes_fire_a_slot_once\["),
     Proof("20", r"faults/test_pairs\.py::test_eight_processes_fire_a_slot_once\[", "rabbitmq"),
-    Proof("22", SUITE + "test_a_payload_of_a_mebibyte_passes"),
-    Proof("22", SUITE + "test_a_body_that_nobody_can_read_is_handed_out_untouched"),
+    Proof("3", r"embedded/test_memory_faults\.py::test_a_process_that_stood_still_"),
+    Proof("4", r"embedded/test_memory_faults\.py::test_waiting_jobs_run_in_children_", "process:"),
+    Proof("17b", r"embedded/test_memory_faults\.py::test_a_child_that_holds_its_interpreter_", "process:"),
+    Proof("21", r"embedded/test_memory_faults\.py::test_much_that_waits_"),
+    Proof("5", r"embedded/test_children\.py::test_a_child_that_(?:dies|wants_too_much_memory)$", "process:"),
+    Proof("22", SUITE + "test_a_payload_of_a_mebibyte_passes" + IN),
+    Proof("22", SUITE + "test_a_body_that_nobody_can_read_is_handed_out_untouched" + IN),
+    Proof("29", r"faults/test_workers\.py::test_the_own_disk_of_a_worker_is_full\["),
     Proof("28", r"faults/test_redis_faults\.py::test_parent_and_child_of_a_fork_", "redis"),
     Proof("28", r"faults/test_rabbitmq\.py::test_a_child_after_a_fork_", "rabbitmq"),
+    Proof("28", r"faults/test_sql_faults\.py::test_a_child_after_a_fork_"),
     Proof("28", r"unit/test_sqlite_broker\.py::test_children_of_a_fork_open_", "sqlite"),
 )
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from faults.scorecard.grounds import RabbitGround, RedisGround
+from faults.scorecard.disks import ON_DISK, OnDisk
+from faults.scorecard.grounds import GROUNDS, RabbitGround, RedisGround
 from faults.scorecard.harness import LEASE, PATIENCE, SLOTS, WORKERS, Run
+from faults.scorecard.standbys import STANDBYS, Standby
 from outwork.job import State
 from support import load
 from support.waiting import until
@@ -23,6 +26,9 @@ ALL: Final = ("sqlite", "postgresql", "mysql", "redis", "rabbitmq")
 SERVERS: Final = ALL[1:]
 AHEAD: Final = 2
 """So many jobs of this load are claimed beyond the free slots, at the most: 50 ms of work."""
+
+REDELIVERY: Final = 260.0
+"""RabbitMQ sends again after 3 minutes what was on its way from one delay queue to the next when a node died."""
 
 PIPES: Final = 8
 """So many files of a worker are for its children, which it starts when they are first needed."""
@@ -37,7 +43,8 @@ class Row(NamedTuple):
     brokers: tuple[str, ...] = ALL
     bounded: tuple[str, ...] = ()
     """Brokers that promise a bound there instead of no duplicate at all beyond what was in flight."""
-    environ: tuple[tuple[str, str], ...] = ()
+    grounds: Mapping[str, type[Any]] = GROUNDS
+    """What it is made on: each is a `Ground`, started in an empty folder."""
 
 
 def lasts(seconds: float) -> None:
@@ -88,7 +95,8 @@ def deploy(run: Run) -> None:
             lasts(0.05)
             if victim.process.poll() is None:
                 victim.signal(signal.SIGTERM)
-        assert victim.wait(PATIENCE) == 0, victim.text()
+        code = victim.wait(PATIENCE)
+        assert code == 0, f"exit code {code}\n{victim.text()}"
 
 
 def rolling_restart(run: Run) -> None:
@@ -250,9 +258,32 @@ def crash(run: Run) -> None:
         return
     run.hit(WORKERS)
     if isinstance(run.ground, RabbitGround):
-        run.patience = 260.0  # what was on its way from one delay queue to the next is sent again after 3 minutes
+        run.patience = REDELIVERY
     run.ground.kill()
     run.ground.start()
+
+
+def fail_over(run: Run) -> None:
+    ground = run.ground
+    assert isinstance(ground, Standby)
+    run.hit(WORKERS)
+    if isinstance(ground, RabbitGround):
+        run.patience = REDELIVERY
+    ground.fail_over()
+
+
+def full_disk(run: Run) -> None:
+    """Not a byte is left until an enqueue has been refused for that, and a while longer."""
+    ground = run.ground
+    assert isinstance(ground, OnDisk)
+    run.hit(WORKERS)
+    ground.disk.fill()
+    try:
+        until(lambda: not run.accepts(load.heavy.bind(secrets.token_hex(200_000))), "a refusal", seconds=60)
+        lasts(2.0)
+    finally:
+        ground.disk.free()
+        ground.revive()
 
 
 def out_of_memory(run: Run) -> None:
@@ -267,9 +298,10 @@ def out_of_memory(run: Run) -> None:
 
 
 def long_transaction(run: Run) -> None:
-    """A snapshot is held until all is done."""
+    """A snapshot is held until all is done, and the throughput is what it was."""
     with closing(run.ground.snapshot()):
         run.more(run.jobs)
+        run.at_full_speed()
 
 
 def backlog(run: Run) -> None:
@@ -305,6 +337,13 @@ ROWS: Final = (
     Row("10b", "the server stands still for three leases", freeze_the_server, SERVERS),
     Row("11", "the server is restarted", restart, SERVERS),
     Row("12", "the server is killed, and recovers (SQLite: all of ours are)", crash, bounded=("rabbitmq",)),
+    Row("13", "the server dies, and its standby takes over", fail_over, tuple(STANDBYS), grounds=STANDBYS),
+    Row(
+        "14",
+        "no byte is left on the disk for a while (a server that ends for it is started again)",
+        full_disk,
+        grounds=ON_DISK,
+    ),
     Row("15", "the server is out of memory for a while", out_of_memory, ("redis", "rabbitmq")),
     Row("16", "the clock of the workers is one hour fast, slow, and right again", step_the_clock, bounded=("sqlite",)),
     Row("17", "a task holds the interpreter's lock for two leases, in a thread", starve, bounded=ALL),

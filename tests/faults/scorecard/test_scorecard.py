@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -30,14 +30,14 @@ def cells() -> list[tuple[Row, str]]:
 
 
 @pytest.fixture(scope="session")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Ground]]:
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[type[Any]], Ground]]:
     """The servers, each started when it is first wanted."""
-    made: dict[str, Ground] = {}
+    made: dict[type[Ground], Ground] = {}
 
-    def ground(name: str) -> Ground:
-        if name not in made:
-            made[name] = GROUNDS[name](tmp_path_factory.mktemp(name))
-        return made[name]
+    def ground(kind: type[Any]) -> Ground:
+        if kind not in made:
+            made[kind] = kind(tmp_path_factory.mktemp(kind.name))
+        return made[kind]
 
     yield ground
     for one in made.values():
@@ -55,7 +55,7 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 def test_cell(
     row: Row,
     broker: str,
-    grounds: Callable[[str], Ground],
+    grounds: Callable[[type[Any]], Ground],
     tmp_path: Path,
     ledger: Ledger,
     environ: dict[str, str],
@@ -65,7 +65,7 @@ def test_cell(
     if row.number == "16":
         (tmp_path / "clock").write_text("0")
         environ[load.CLOCK] = str(tmp_path / "clock")
-    with prepared(grounds(broker), tmp_path, ledger, environ) as run:
+    with prepared(grounds(row.grounds[broker]), tmp_path, ledger, environ) as run:
         run.own_clock = row.number == "16" and broker == "sqlite"
         verdict = score(run, row.harm, 300 if WHOLE else 100)
         record_property("twice", verdict.twice)
