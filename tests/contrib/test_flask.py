@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import metadata
@@ -259,7 +260,7 @@ def test_row_C6_a_worker_without_the_application_says_what_to_do(identity: Place
     worker.wait_for_line("outwork worker shop:create_app")
     assert worker.stop() == 0
     again = identity.worker("outwork", "worker", "contrib.identity:create_app")
-    until(lambda: identity.ledger.count("S", "ada"), "the mail")
+    until(lambda: identity.ledger.count("S", "ada"), "the mail, after the pause for its failures", seconds=100)
     assert again.stop() == 0
 
 
@@ -349,7 +350,9 @@ def test_row_F3_flask_names_its_application_as_it_likes(place: Place, named: str
     site = place.site("-m", "flask", "--app", named, "run", "--port", "PORT", **environ)
     job_id = get(site, "/Ada").text
     assert "sqlite:///tasks.db" not in place.run("flask", "--app", named, "outwork", "tasks", **environ)
-    assert "1" in place.run("flask", "--app", named, "outwork", "status", **environ)
+    status = place.run("flask", "--app", named, "outwork", "status", **environ)
+    assert f"flask --app {shlex.quote(named)} outwork worker\n" in status
+    assert "flask outwork worker\n" in place.run("flask", "outwork", "status", FLASK_APP=named, **environ)
     worker = place.worker("flask", "--app", named, "outwork", "worker", "--drain", **environ)
     assert worker.wait() == 0
     assert "3 slots" in worker.text()

@@ -397,6 +397,23 @@ def test_a_wrong_token(
     assert "hunter2" not in caplog.text + repr(settings) + str(caught.value)
 
 
+def test_the_log_names_nobody(
+    provisioning: Provisioning,
+    worker: LocalWorker,
+    server: ScimServer,
+    directory: Directory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    directory.users["u1"] = "ada.lovelace"
+    provisioning.changed("user", "u1")
+    worker.drain()
+    assert server.names() == {"u1": "ada.lovelace"}
+    assert [record.message for record in caplog.records if record.name == "httpx2"] == []
+    httpx2.get(server.url, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert [record.name for record in caplog.records if record.name == "httpx2"] != []  # another's request is logged
+
+
 @pytest.mark.parametrize(
     "said",
     [

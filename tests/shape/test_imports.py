@@ -110,6 +110,7 @@ PARTS: Final = {
     "outwork.admission": "app",
     "outwork.flow": "app",
     "outwork.inquiry": "app",
+    "outwork.habits": "task",
     "outwork.options": "task",
     "outwork.partial": "task",
     "outwork.sending": "app",

@@ -1,4 +1,4 @@
-"""What `import outwork` costs: it is in every web process."""
+"""What `import outwork` costs, which is in every web process, and what a worker process needs on top."""
 
 from __future__ import annotations
 
@@ -29,3 +29,8 @@ def test_a_task_loads_no_driver(tmp_path: Path) -> None:
     declare = "from outwork import task\n@task(priority=5)\ndef add(x: int, y: int) -> int: return x + y\n"
     assert loaded_by(declare, tmp_path) & HEAVY == set()
     assert loaded_by(declare + "add.enqueue(1, 2).get(1)", tmp_path) & HEAVY == set()  # immediate
+
+
+def test_a_worker_process_loads_no_command_line(tmp_path: Path) -> None:
+    """Each of them would hold a megabyte more."""
+    assert loaded_by("import outwork.worker.process", tmp_path) & HEAVY == set()

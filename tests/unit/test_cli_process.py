@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,61 @@ def test_the_first_minute(outwork: Outwork, tmp_path: Path) -> None:
     assert (shown["state"], shown["result"]) == ("SUCCESSFUL", "hello Ada hello Ada ")
     assert "no terminal" in outwork("jobs", "delete", job_id, code=2).stderr
     assert outwork("jobs", "delete", job_id, "--yes").stdout == "1 job deleted\n"
+
+
+@pytest.mark.parametrize("jobs", [2, 300])
+def test_a_drain_on_a_terminal_says_each_of_a_few_jobs_and_shows_a_bar_for_many(
+    outwork: Outwork, tmp_path: Path, jobs: int
+) -> None:
+    outwork("init")
+    fill = f"import outwork, tasks; outwork.enqueue_many(tasks.greet.bind(str(n)) for n in range({jobs}))"
+    subprocess.run([sys.executable, "-c", fill], cwd=tmp_path, check=True, timeout=60)
+    terminal, end = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "outwork", "worker", "--drain"], cwd=tmp_path, stderr=end) as worker:
+        os.close(end)
+        said = b""
+        with suppress(OSError):  # the other end is closed
+            while part := os.read(terminal, 65_536):
+                said += part
+        assert worker.wait(60) == 0
+    os.close(terminal)
+    few = jobs <= 100
+    assert said.decode().count("✓ tasks.greet") == (jobs if few else 0), said
+    assert (f"{jobs}/{jobs}" in said.decode()) is not few, said
+    assert f"stopped cleanly ({jobs} done, 0 failed, nothing left)" in said.decode()
+
+
+def test_a_worker_without_tasks_says_so(outwork: Outwork, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def sell() -> None: ...\n")
+    said = outwork("worker", "shop", "--broker", "sqlite:///tasks.db", "--drain").stderr
+    assert "WARNING no task is declared in what was imported" in said
+    assert "name their module:  outwork worker shop.tasks" in said
+
+
+def test_a_drain_that_is_stopped_does_not_say_that_nothing_is_left(outwork: Outwork, tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        "import os, signal, time\nfrom outwork import task\n@task\ndef stop() -> None:\n"
+        "    os.kill(int(os.environ['SUPERVISOR']), signal.SIGTERM)\n    time.sleep(60)\n"
+    )
+    outwork("enqueue", "stop", "--broker", "sqlite:///tasks.db")
+    shell = (
+        "SUPERVISOR=$$ exec " + sys.executable + " -m outwork worker --drain --grace 0.1 --broker sqlite:///tasks.db"
+    )
+    done = subprocess.run(
+        ["bash", "-c", shell], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert "stopping: a job may take up to" in done.stderr
+    assert "(0 done, 0 failed, 1 given back)" in done.stderr, done.stderr
+
+
+def test_a_status_without_a_worker_for_another_librarys_queues(outwork: Outwork, tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        "import dramatiq\nfrom outwork.contrib.dramatiq import OutworkBroker\n"
+        "dramatiq.set_broker(OutworkBroker(url='sqlite:///tasks.db'))\n"
+        "@dramatiq.actor\ndef sell() -> None: ...\n"
+    )
+    subprocess.run([sys.executable, "-c", "import tasks; tasks.sell.send()"], cwd=tmp_path, check=True, timeout=60)
+    assert "served by another library's worker" in outwork("--broker", "sqlite:///tasks.db", "status").stdout
 
 
 def test_migrations_are_checked_made_and_shown(outwork: Outwork) -> None:

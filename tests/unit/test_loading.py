@@ -106,7 +106,12 @@ def test_nothing_to_load_says_what_to_do(project: Path) -> None:
     answer = refused()
     assert "OW103 nothing says where the tasks are" in answer
     assert str(project) in answer
-    assert "outwork init" in answer
+    assert "-A shop.tasks" in answer
+    assert answer.endswith("outwork init")
+    (project / "store.py").write_text("from outwork import task")
+    assert "Name the module (-A store)" in refused()
+    (project / "manage.py").touch()
+    assert refused().endswith("In a Django project:  python manage.py outwork_worker")
 
 
 def test_nothing_need_be_there_where_only_the_broker_is_wanted(project: Path) -> None:

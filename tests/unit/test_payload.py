@@ -443,7 +443,7 @@ def test_wrong_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], said: st
 
     with pytest.raises(WrongArguments, match=said) as caught:
         Payload(greet, "shop.greet").encode(args, kwargs)
-    assert "shop.greet(name: 'str', times: 'int' = 1)" in str(caught.value)
+    assert "shop.greet(name: str, times: int = 1)" in str(caught.value)
     assert "Nothing was enqueued" in str(caught.value)
     assert isinstance(caught.value, TypeError)
 

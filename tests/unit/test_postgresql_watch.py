@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from outwork.brokers.sql.postgresql import PostgreSQLBroker
-from outwork.brokers.sql.postgresql_server import PostgreSQLServer
-from outwork.brokers.sql.postgresql_watch import Lookout
+from outwork.brokers.sql.postgresql.server import PostgreSQLServer
+from outwork.brokers.sql.postgresql.watch import Lookout
 from outwork.job import Terms
 from support.postgres_server import shared_postgres
 

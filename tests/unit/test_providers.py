@@ -33,7 +33,7 @@ def test_a_value_by_type_by_name_and_by_provider() -> None:
 
     assert run(work, "a", tasks=tasks) == "a 3 4"
     assert run(work, key="a", tasks=tasks) == "a 3 4"
-    with pytest.raises(WrongArguments, match=r"Signature: task\(key: 'str'\)"):
+    with pytest.raises(WrongArguments, match=r"Signature: task\(key: str\)"):
         run(work, "a", 5, tasks=tasks)
 
 

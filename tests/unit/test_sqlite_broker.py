@@ -21,10 +21,11 @@ from msgspec import Raw
 from outwork.brokers.base import Exchanged, Filter, Settlement, Share
 from outwork.brokers.sql.migrate import Standing, Step, steps, todo
 from outwork.brokers.sql.sqlite import SQLiteBroker
-from outwork.brokers.sql.sqlite_file import mount_type, refuse_network
-from outwork.brokers.sql.sqlite_statements import SQL, statements
+from outwork.brokers.sql.sqlite.file import mount_type, refuse_network
+from outwork.brokers.sql.sqlite.statements import SQL, statements
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable, InvalidURL, OutworkError, SchemaError
 from outwork.job import Again, Answer, Dead, Done, Failure, Job, State, Terms
+from support.disks import SmallDisk, small_disk
 
 DEADLINE = 60.0
 Make = Callable[..., SQLiteBroker]
@@ -209,7 +210,7 @@ def test_the_mount_of_a_directory_is_found(tmp_path: Path) -> None:
 def test_a_file_replaced_under_the_broker_is_opened_anew(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outwork.brokers.sql.sqlite_file.LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("outwork.brokers.sql.sqlite.file.LOOK_AGAIN", 0.0)
     broker = make()
     put(broker, 3)
     for path in tmp_path.glob("jobs.db*"):
@@ -389,7 +390,7 @@ def test_a_wait_ends_when_another_process_enqueues(make: Make, monkeypatch: pyte
         def no_inotify(path: str) -> None:
             raise OSError("no inotify here")
 
-        monkeypatch.setattr("outwork.brokers.sql.sqlite_bell.FileWatch", no_inotify)
+        monkeypatch.setattr("outwork.brokers.sql.sqlite.bell.FileWatch", no_inotify)
     broker = make()
     assert broker.wait(["default"], 0) is False
     with subprocess.Popen(
@@ -568,16 +569,9 @@ def test_children_of_a_fork_open_their_own_connections(make: Make, tmp_path: Pat
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk() -> Iterator[SmallDisk]:
+    with small_disk(8) as disk:
+        yield disk
 
 
 def fill_up(broker: SQLiteBroker) -> None:
@@ -585,14 +579,8 @@ def fill_up(broker: SQLiteBroker) -> None:
         broker.enqueue([job(f"large-{number:05}", "another", 20_000)])
 
 
-def write_until_full(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-
-
-def test_a_full_disk_refuses_jobs_lets_the_others_finish_and_heals(small_disk: Path, make: Make) -> None:
-    broker = make(small_disk / "jobs.db")
+def test_a_full_disk_refuses_jobs_lets_the_others_finish_and_heals(disk: SmallDisk, make: Make) -> None:
+    broker = make(disk.path / "jobs.db")
     put(broker, 200)
     running = exchange(broker, 100)
     with pytest.raises(BrokerFull, match=r"is full.*Free some space"):
@@ -601,12 +589,10 @@ def test_a_full_disk_refuses_jobs_lets_the_others_finish_and_heals(small_disk: P
     assert set(exchange(broker, 0, done(running)).answers) == {Answer.DONE}, "the reserve is there for this"
 
     running = exchange(broker, 100)
-    ballast = small_disk / "ballast"
-    with pytest.raises(OSError, match="No space left"):
-        write_until_full(ballast)
+    disk.fill()
     with suppress(BrokerFull):  # not one byte is left: as many are settled as fit
         exchange(broker, 0, done(running))
-    ballast.unlink()
+    disk.free()
     assert set(exchange(broker, 0, done(running)).answers) <= {Answer.DONE, Answer.ALREADY}
     states = {record.state for record in broker.get([one.id for one in running.claimed]) if record}
     assert states == {State.SUCCESSFUL}

@@ -23,6 +23,7 @@ from outwork.errors import (
     NotImportable,
     PartlyEnqueued,
     PayloadTooLarge,
+    UnknownOption,
     UnknownQueue,
     WrongArguments,
 )
@@ -61,7 +62,7 @@ def test_bare_and_with_options() -> None:
     assert bare.__doc__ == "Adds."
     assert getattr(bare, "__name__") == "plain"  # noqa: B009 - the checkers do not know of it
     assert bare.source.startswith(__file__)
-    assert str(bare.signature) == "(x: 'int', y: 'int' = 2) -> 'int'"
+    assert str(bare.signature) == "(x: int, y: int = 2) -> int"
     assert bare.hints == {"x": int, "y": int, "return": int}
 
 
@@ -169,7 +170,7 @@ def test_a_direct_call_gets_a_context_of_no_job() -> None:
     assert repr(context) == f"<TaskContext {fn.name} job=none attempt=1>"
     assert afn.call(1) == afn.name
     assert asyncio.run(afn.acall(1)) == afn.name
-    assert str(fn.signature).startswith("(x: 'int')")
+    assert str(fn.signature).startswith("(x: int)")
 
 
 def test_a_wrapped_function_keeps_its_signature() -> None:
@@ -366,3 +367,37 @@ def test_a_task_of_a_module_is_reachable(tmp_path: Path) -> None:
 
     with pytest.raises(NotImportable, match="is nested in a function"):
         Outwork().task(inner).check_reachable()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"queue": "mail"}, r"^OW113 task\(\) has no option 'queue'\. Write queue_name=\.\.\.$"),
+        ({"max_retries": 3}, r"'max_retries'\. Write retry=Retry\(max_attempts=\.\.\.\)$"),
+        ({"bind": True}, r"'bind'\. Write takes_context=True$"),
+        ({"time_out": 3}, r"'time_out'\. Write timeout=\.\.\.$"),
+        ({"colour": 3}, r"'colour'\. There are name, queue_name, "),
+    ],
+)
+def test_an_option_of_another_library_is_said_in_our_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnknownOption, match=said) as caught:
+        Outwork().task(**options)
+    assert isinstance(caught.value, TypeError)
+
+
+def test_using_says_so_too() -> None:
+    task = Outwork("dummy:").task(plain)
+    with pytest.raises(UnknownOption, match=r"using\(\) has no option 'countdown'\. Write using\(run_after=\.\.\.\)"):
+        task.using(countdown=5)  # type: ignore[call-arg] # as one writes who comes from Celery
+    with pytest.raises(DeclarationError, match=r"retry=3: write retry=Retry"):
+        Outwork().task(retry=3)  # type: ignore[call-overload] # likewise
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("delay", r"write .*\.plain\.enqueue\(\.\.\.\)$"), ("kiq", r"aenqueue"), ("zzz", "no 'zzz'$")]
+)
+def test_a_method_of_another_library_is_said_in_our_words(method: str, said: str) -> None:
+    task = Outwork("dummy:").task(plain)
+    with pytest.raises(AttributeError, match=said):
+        getattr(task, method)
+    assert not hasattr(task, method)

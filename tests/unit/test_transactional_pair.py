@@ -56,7 +56,7 @@ def test_what_is_committed_is_sent_and_run(pair: PairedBroker, connection: sqlit
 
     app.broker.queues()  # makes the tables
     with working(app):
-        connection.execute("BEGIN")
+        connection.execute("BEGIN IMMEDIATE")
         results = app.enqueue_many([note.bind("one"), note.bind("two"), limited.bind("three")], connection=connection)
         assert ran == []
         connection.execute("COMMIT")
@@ -69,10 +69,10 @@ def test_what_is_rolled_back_never_was(pair: PairedBroker, connection: sqlite3.C
     app, ran, note = make_app(pair)
     app.broker.queues()
     with working(app):
-        connection.execute("BEGIN")
+        connection.execute("BEGIN IMMEDIATE")
         gone = note.using(connection=connection).enqueue("gone")
         connection.execute("ROLLBACK")
-        connection.execute("BEGIN")
+        connection.execute("BEGIN IMMEDIATE")
         note.using(connection=connection).enqueue("kept")
         connection.execute("COMMIT")
         until(lambda: ran == ["kept"], "the run of what was committed")
@@ -85,7 +85,7 @@ def test_a_keeper_sends_what_the_process_did_not_live_to_send(
     app, _, note = make_app(pair)
     app.broker.queues()
     pair._courier.close()  # it dies with the commit
-    connection.execute("BEGIN")
+    connection.execute("BEGIN IMMEDIATE")
     result = note.using(connection=connection).enqueue("late")
     connection.execute("COMMIT")
     assert not pair._transport.wait(["default"], 0.0)

@@ -17,6 +17,7 @@ from outwork.brokers.memory import MemoryBroker
 from outwork.ids import new_claim_id, new_job_id
 from outwork.job import Answer, Job, Release, State
 from outwork.worker.keeper import LifeLock, is_dead
+from outwork.worker.pipeline import Exchange
 from outwork.worker.plan import Plan
 from outwork.worker.worker import Worker
 from support.inside import memory_app, working
@@ -162,11 +163,17 @@ def test_a_lease_lost_by_an_older_claim_does_not_harm_the_newer_one() -> None:
     app.broker.enqueue([job])
     worker.slots.free = 0  # nothing starts
     old, new = new_claim_id(), new_claim_id()
-    shares = [Share("default", 1)]
-    worker._take(app.broker.exchange(old, [], shares, 1, 1, worker.id), 1, 0.0)
+
+    def claim(claim_id: str) -> None:
+        exchange = Exchange(claim_id, [], [Share("default", 1)], 1, 1, [])
+        worker._pipeline.begin(exchange)
+        exchange.carry_out(app.broker, worker.id)
+        worker._land([exchange])
+
+    claim(old)
     claims = worker._claims()
     app.broker.exchange(new_claim_id(), [Settlement(job.id, old, Release())], [], 0, 0, worker.id)
-    worker._take(app.broker.exchange(new, [], shares, 1, 1, worker.id), 1, 0.0)
+    claim(new)
     worker._on_extended(0.0, claims, Extended(frozenset({job.id}), frozenset()))
     assert worker._hand[job.id].claimed.claim_id == new
     assert worker._hand[job.id].stop_reason is None
@@ -183,7 +190,7 @@ def test_an_unknown_task_is_given_back_for_a_while(caplog: pytest.LogCaptureFixt
     assert record
     assert (record.state, record.attempts) == (State.SCHEDULED, 0)
     assert 25 < record.due - broker.now() <= 30
-    assert "a task that this worker does not know" in caplog.text
+    assert f"OW102 job {job.id} is of a task that this worker does not know, of.another.version: " in caplog.text
 
 
 def test_what_cannot_be_decoded_ends_failed_and_harms_nobody() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from outwork import TaskContext, current_context
+from outwork import Retry, TaskContext, TaskFailed, TryAgain, current_context
 from outwork.job import State
 from outwork.worker.options import WorkerOptions
 from support import chores
@@ -312,3 +313,47 @@ def test_tasks_that_became_slower_are_shared() -> None:
                 result.get(timeout=30)
             assert done[greedy.worker.id] + done[idle.worker.id] == 100
             assert done[idle.worker.id] > 20
+
+
+def test_who_asks_to_be_tried_again_has_said_it_all(caplog: pytest.LogCaptureFixture) -> None:
+    app, _ = memory_app()
+
+    @app.task(takes_context=True, retry=Retry(delay=0.001))
+    def post(context: TaskContext) -> int:
+        if context.attempt == 1:
+            raise TryAgain("it said when to come back", after=0.001)
+        if context.attempt == 2:
+            try:
+                raise OSError("the line is cut")
+            except OSError:
+                raise TryAgain("the other side is away", after=0.001) from None
+        if context.attempt == 3:
+            try:
+                raise OSError("the line is cut")
+            except OSError as error:
+                raise TryAgain("for a reason", after=0.001) from error
+        if context.attempt == 4:
+            raise OSError("the line is cut")
+        return context.attempt
+
+    with caplog.at_level(logging.INFO, "outwork.worker"), working(app):
+        assert post.enqueue().get(timeout=20) == 5
+    told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert [len(message.splitlines()) > 1 for message in told] == [False, False, True, True], told
+    assert "attempt 1 failed: outwork.errors.TryAgain: it said when to come back; again in" in told[0]
+
+
+def test_a_text_of_several_lines_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    app, _ = memory_app()
+
+    @app.task(retry=None)
+    def fail() -> None:
+        raise ValueError("the first line\nthe second line")
+
+    with caplog.at_level(logging.INFO, "outwork.worker"), working(app):
+        with pytest.raises(TaskFailed):
+            fail.enqueue().get(timeout=20)
+        until(
+            lambda: "FAILED after 1 attempt: builtins.ValueError: the first line\nTraceback" in caplog.text, "the log"
+        )
+    assert caplog.text.splitlines().count("the second line") == 1

@@ -12,13 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGKILL
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
 from contrib.channels.conftest import Restartable
 from contrib.channels.site_of_thumbs import Site, site_on
 from outwork.contrib.channels import OutworkChannelLayer
+from outwork.contrib.channels.running import read_channels
 from support.waiting import until
 
 IDLE: Final = float(os.environ.get("OUTWORK_TEST_IDLE", "6"))
@@ -288,3 +290,13 @@ def test_at_least_once(local: Site, tmp_path: Path) -> None:
         assert again.stop() == 0
     assert len(durable.handled("attempt")) == 1
     assert durable.handled("attempt")[1] >= 2
+
+
+def test_a_channel_that_is_not_routed_is_said_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    consumer: Any = None
+    application = ProtocolTypeRouter({"channel": ChannelNameRouter({"thumbnails-delete": consumer})})
+    assert read_channels(["thumbnails-delete:4"], application) == {"thumbnails-delete": 4}
+    assert not caplog.records
+    assert read_channels(["thumbs"], application) == {"thumbs": 1}
+    assert "the application routes no channel thumbs" in caplog.text
+    assert "It routes thumbnails-delete" in caplog.text

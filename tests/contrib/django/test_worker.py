@@ -38,7 +38,9 @@ def test_row_A4_a_batch(anywhere: Project) -> None:
 
 
 def test_the_command_line_of_outwork(project: Project) -> None:
-    project.run("outwork", "enqueue", "kiosk.tasks.add", "1", "y=2")
+    said = project.run("outwork", "enqueue", "kiosk.tasks.add", "1", "y=2")
+    assert "start one with:  python manage.py outwork_worker\n" in said
+    assert "Show the queues" in project.run("outwork")
     assert "1 done" in project.run("outwork", "worker", "--drain")
     assert "kiosk.tasks.add" in project.run("outwork", "jobs", "ls")
     assert "1 job would be forgotten" in project.run("outwork_prune", "--min-age-days", "0", "--dry-run")
