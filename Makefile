@@ -6,10 +6,10 @@ DRIVERS := redis,postgres,mysql,rabbitmq,scim,sms,webhook
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint quick check test faults bench docs tables format clean
+.PHONY: help demo lint quick check test faults bench bench-peers page docs tables format clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.base ## a shop's jobs on a SQLite file, with a kill -9 in the middle (15 s)
 	@$(BIN)/python examples/demo/run.py
@@ -29,12 +29,20 @@ test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is mi
 	tools/servers
 	$(BIN)/pytest -n $(WORKERS)
 
-faults: $(VENV)/.test ## every fault on every broker, and docs/reliability.md (15 min)
+faults: $(VENV)/.test ## every fault on every broker, and its pages (15 min)
 	tools/servers
-	FAULTS_PAGE=docs/reliability.md FAULTS_CELLS="$(CELLS)" $(BIN)/pytest -n 4 -m cell -k "$(CELLS)" $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
+	FAULTS_PAGE="docs/reliability.md README.md" FAULTS_CELLS="$(CELLS)" $(BIN)/pytest -n 4 -m cell -k "$(CELLS)" $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
 
-bench: $(VENV)/.test ## the benchmarks, beside the bare drivers
-	$(BIN)/python -m benchmarks --bare
+bench: $(VENV)/.test ## the benchmarks (15 min); `make page` shows what they measured
+	tools/servers
+	$(BIN)/python -m benchmarks
+
+page: $(VENV)/.bench ## docs/benchmarks.md and its plots, from what was measured
+	$(BIN)/python -m benchmarks.page
+
+bench-peers: $(VENV)/.test ## beside the peers, each in its newest release (35 min); PEERS="NAME..." for some
+	tools/servers
+	$(BIN)/python -m benchmarks.peers $(PEERS)
 
 docs: $(VENV)/.docs ## the documentation, as HTML; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
@@ -58,6 +66,10 @@ $(VENV)/.base: pyproject.toml tools/venv
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[$(DRIVERS)]' --group test
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base

@@ -1,7 +1,9 @@
-"""All measurements, on private servers: `python -m benchmarks [sqlite|redis|postgresql|mysql|rabbitmq]... [--bare]`.
+"""The benchmarks, on private servers: python -m benchmarks [BROKER...] [--part PART]... [--quick]
 
-For each broker the measurements of `benchmarks.endtoend` with a real worker process; with `--bare` also the script that
-compares it with its bare driver. What the table in `docs/benchmarks.md` says was printed by this.
+Each part is a module of its own, `python -m benchmarks.PART`, and keeps what it measured in `benchmarks/results`. All
+of them take a quarter of an hour on two cores that do nothing else. With --quick, to see that they work, they take
+three minutes, and what they measure is kept apart. `make page` writes the documentation from it. Not among them,
+because each takes longer: `benchmarks.growth` and `benchmarks.peers`.
 """
 
 from __future__ import annotations
@@ -9,102 +11,48 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+import time
+from typing import Final
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from benchmarks.results import ROOT
+from benchmarks.servers import BROKERS, WITHOUT_RABBITMQ
 
-
-@contextmanager
-def sqlite(folder: Path) -> Iterator[list[str]]:
-    yield [f"sqlite:///{folder}/bench.db"]
-
-
-@contextmanager
-def redis(folder: Path) -> Iterator[list[str]]:
-    from support.redis_server import RedisServer
-
-    server = RedisServer(folder, appendonly="yes")
-    try:
-        yield [server.url()]
-    finally:
-        server.stop()
-
-
-@contextmanager
-def postgresql(folder: Path) -> Iterator[list[str]]:
-    from support.postgres_server import PostgresServer
-
-    server = PostgresServer()
-    try:
-        yield [server.url()]
-    finally:
-        server.clean_up()
-
-
-@contextmanager
-def mysql(folder: Path) -> Iterator[list[str]]:
-    from support.mariadb_server import MariaDBServer
-
-    server = MariaDBServer()
-    try:
-        yield [server.url()]
-    finally:
-        server.clean_up()
-
-
-@contextmanager
-def rabbitmq(folder: Path) -> Iterator[list[str]]:
-    from support.rabbitmq_server import RabbitServer
-
-    server = RabbitServer(folder)
-    try:
-        yield [server.url(queue_type="classic", prefix="classic"), server.url(prefix="quorum")]
-    finally:
-        server.stop()
-
-
-BROKERS: dict[str, Callable[[Path], AbstractContextManager[list[str]]]] = {
-    "sqlite": sqlite,
-    "redis": redis,
-    "postgresql": postgresql,
-    "mysql": mysql,
-    "rabbitmq": rabbitmq,
+PARTS: Final[dict[str, list[str]]] = {
+    "start": [],
+    "endtoend": list(BROKERS),
+    "idle": list(BROKERS),
+    "drivers": list(BROKERS),
+    "bare": ["sqlite", "redis", "postgresql"],
+    "bound": WITHOUT_RABBITMQ,
+    "flow": list(BROKERS),
+    "django": ["sqlite", "postgresql"],
+    "isolation": [],
+    "channels": [],
 }
-BARE = {
-    "sqlite": [["benchmarks.sqlite_broker"], ["benchmarks.bare", "sqlite"]],
-    "redis": [["benchmarks.redis_broker"], ["benchmarks.bare", "redis"]],
-    "postgresql": [["benchmarks.sql_brokers", "--only", "postgresql"], ["benchmarks.bare", "postgresql"]],
-    "mysql": [["benchmarks.sql_brokers", "--only", "mysql"]],
-    "rabbitmq": [["benchmarks.rabbitmq_broker"]],
-}
-
-
-def run(*command: str) -> None:
-    subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True)
+"""Each with the brokers that it measures, if there is a choice."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("brokers", nargs="*", choices=[*BROKERS, []], help="all of them if none is named")
-    parser.add_argument("--jobs", default="100000")
-    parser.add_argument("--bare", action="store_true", help="also beside the bare driver")
-    arguments = parser.parse_args()
-    for name in arguments.brokers or BROKERS:
-        with tempfile.TemporaryDirectory() as folder, BROKERS[name](Path(folder)) as urls:
-            for url in urls:
-                print(f"== {name}: {url}", flush=True)
-                run("benchmarks.endtoend", url, "--jobs", arguments.jobs)
-        if arguments.bare:
-            for command in BARE[name]:
-                run(*command)
-    if not arguments.brokers:
-        run("benchmarks.flow")
-        run("benchmarks.isolation")
-        run("benchmarks.channels")
+    parser.add_argument("brokers", nargs="*", metavar="BROKER", help=f"of {', '.join(BROKERS)}; all if none is named")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this one; can be said again")
+    parser.add_argument("--quick", action="store_true", help="a try with small sizes, which the page does not show")
+    given = parser.parse_args()
+    if unknown := set(given.brokers) - set(BROKERS):
+        parser.error(f"not known here: {', '.join(sorted(unknown))}")
+    failed: list[str] = []
+    for part in given.part or PARTS:
+        wanted = [broker for broker in PARTS[part] if broker in given.brokers]
+        if given.brokers and not wanted:
+            continue
+        print(f"== {part}", flush=True)
+        began = time.monotonic()
+        command = [sys.executable, "-m", f"benchmarks.{part}", *wanted, *(["--quick"] if given.quick else [])]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            failed.append(part)
+        print(f"== {part}: {time.monotonic() - began:.0f} s\n", flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

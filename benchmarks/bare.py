@@ -1,40 +1,38 @@
 """Each broker beside the least that a queue can be on the same driver, turn and turn about: python -m benchmarks.bare
 
-    python -m benchmarks.bare [postgresql] [redis] [sqlite] [--jobs N] [--rounds N]
-
-Speeds of a shared machine swing by half from minute to minute, so what counts here is the ratio: both sides are
-measured in each round, and the medians are compared. The bare queues keep one table (or a list and two hashes), know no
-lease, no retry, no priority, no fencing and no second queue: they claim and settle in batches of 200, as we do, and
-that is all.
+The bare queues keep one table (or a list and two hashes), know no lease, no retry, no priority, no fencing and no
+second queue: they claim and settle in batches of 200, as we do, and that is all. Speeds of a shared machine swing from
+minute to minute, so what counts here is the ratio: both sides are measured in each round.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import secrets
 import sqlite3
-import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from benchmarks.__main__ import BROKERS
-from benchmarks.sql_brokers import drain, fill, jobs, latency
+from benchmarks import direct, latency, workload
+from benchmarks.endtoend import default_broker, worker
+from benchmarks.latency import PAUSE, Latency
+from benchmarks.measuring import milliseconds, quantile
+from benchmarks.options import options
+from benchmarks.results import Recorder, recording
+from benchmarks.servers import Place, private
 from outwork.brokers import open_broker
 
-BATCH = 200
+BATCH = direct.BATCH
 BODY = (
     b'{"v":1,"id":"01a1fdf2-036a-7863-9f46-ff2bd814f372","task":"bench.add","args":{"x":1,"y":"hello"},"queue":"bench"}'
 )
-PAUSE = 0.05
-"""Seconds of silence before each measured message: by then everybody sleeps, and the caches are cold."""
 
 
 class Bare(ABC):
@@ -70,8 +68,8 @@ class Bare(ABC):
             done += len(held)
         return done / (time.perf_counter() - begin)
 
-    def latency(self, rounds: int) -> list[tuple[float, float]]:
-        """(call of the insert -> claimed, its return -> claimed), milliseconds."""
+    def latency(self, rounds: int) -> list[Latency]:
+        """Until a message is claimed by somebody who slept."""
         claimed: list[float] = []
         asleep, came = threading.Event(), threading.Event()
 
@@ -87,7 +85,7 @@ class Bare(ABC):
         producer = subprocess.Popen([sys.executable, "-c", self.producer, self.url], stdin=-1, stdout=-1, text=True)
         assert producer.stdin
         assert producer.stdout
-        times: list[tuple[float, float]] = []
+        times: list[Latency] = []
         for _ in range(rounds):
             asleep.wait()
             asleep.clear()
@@ -96,7 +94,7 @@ class Bare(ABC):
             print("go", file=producer.stdin, flush=True)
             began, ended = map(float, producer.stdout.readline().split())
             came.wait(10)
-            times.append(((claimed[-1] - began) * 1e3, (claimed[-1] - ended) * 1e3))
+            times.append(Latency((claimed[-1] - began) * 1e3, (claimed[-1] - ended) * 1e3))
         producer.stdin.close()
         producer.stdout.close()
         producer.wait()
@@ -242,19 +240,14 @@ class BareSQLite(Bare):
 BARE: dict[str, type[Bare]] = {"postgresql": BarePostgreSQL, "redis": BareRedis, "sqlite": BareSQLite}
 
 
-def cold(call: Callable[[], object], rounds: int) -> float:
-    """How long something takes after a silence; the median in milliseconds."""
-    times: list[float] = []
-    for _ in range(rounds):
-        time.sleep(PAUSE)
-        begin = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - begin) * 1e3)
-    return statistics.median(times)
+def cold(call: Callable[[], object]) -> float:
+    """How long something takes after a silence, in milliseconds."""
+    time.sleep(PAUSE)
+    return milliseconds(call)
 
 
-def hop(rounds: int) -> float:
-    """From one thread to another that sleeps; the median in milliseconds."""
+def hops(rounds: int) -> list[float]:
+    """From one thread to another that sleeps, in milliseconds."""
     there, back = threading.Semaphore(0), threading.Semaphore(0)
     entered: list[float] = []
 
@@ -269,50 +262,46 @@ def hop(rounds: int) -> float:
     times: list[float] = []
     for _ in range(rounds):
         time.sleep(PAUSE)
-        begin = time.perf_counter()
+        began = time.perf_counter()
         there.release()
         back.acquire()
-        times.append((entered[-1] - begin) * 1e3)
+        times.append((entered[-1] - began) * 1e3)
     thread.join()
-    return statistics.median(times)
+    return times
 
 
-def measure(name: str, url: str, count: int, rounds: int) -> None:
-    print(f"---- {name}; load average {os.getloadavg()[0]:.1f}", flush=True)
-    bare = BARE[name](url)
-    rates: list[tuple[float, float]] = []
-    for _ in range(5):
-        theirs = bare.drain(count)
-        broker = open_broker(url)
-        fill(broker, jobs(count))
-        rates.append((theirs, drain(broker)))
-        broker.close()
-    theirs, ours = (statistics.median(side) for side in zip(*rates, strict=True))
-    ratio = statistics.median(mine / other for other, mine in rates)
-    print(f"settle 200, claim 200: bare {theirs:>9,.0f}/s, ours {ours:>9,.0f}/s   {ratio:6.1%}", flush=True)
-    print(
-        f"after {PAUSE} s of silence: round trip {cold(bare.nothing, rounds):.2f} ms, thread hop {hop(rounds):.2f} ms"
-    )
+def our_latency(url: str, rounds: int) -> list[Latency]:
+    with TemporaryDirectory() as below, default_broker(url):
+        folder = Path(below)
+        with latency.idle(lambda path: worker(url, folder / "report", stamps=path), folder, workload.stamp.enqueue) as (
+            _,
+            stamps,
+        ):
+            return stamps.latencies(workload.stamp.enqueue, rounds)
+
+
+def measure(run: Recorder, place: Place, bare: Bare, jobs: int, rounds: int, latencies: int) -> None:
+    subject = place.subject
+    for _ in range(rounds):
+        run.add(subject, "the least queue, exchange", "jobs/s", bare.drain(jobs))
+        with closing(open_broker(place.url)) as broker:
+            direct.enqueue(broker, direct.jobs(jobs))
+            run.add(subject, "exchange", "jobs/s", direct.drain(broker))
+    run.add(subject, "round trip after a pause", "ms", quantile((cold(bare.nothing) for _ in range(latencies)), 0.5))
+    run.add(subject, "thread hop after a pause", "ms", quantile(hops(latencies), 0.5))
     if bare.producer:
         bare.fill(0)
-        for side, times in (("bare", bare.latency(rounds)), ("ours", latency_of(url, rounds))):
-            call, back = (statistics.median(kind) for kind in zip(*times, strict=True))
-            print(f"latency, {side}: p50 {call:.2f} ms from the call, {back:.2f} ms from its return", flush=True)
-
-
-def latency_of(url: str, rounds: int) -> list[tuple[float, float]]:
-    return list(zip(*latency(url, rounds), strict=True))
+        latency.record(run, subject, bare.latency(latencies), "the least queue, ")
+        latency.record(run, subject, our_latency(place.url, latencies))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("brokers", nargs="*", choices=[*BARE, []], help="all of them if none is named")
-    parser.add_argument("--jobs", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=100)
-    arguments = parser.parse_args()
-    for name in arguments.brokers or BARE:
-        with tempfile.TemporaryDirectory() as folder, BROKERS[name](Path(folder)) as urls:
-            measure(name, urls[0], arguments.jobs, arguments.rounds)
+    given = options(__doc__, BARE, jobs=(20_000, 2_000), rounds=(5, 1), latencies=(100, 20))
+    with recording("bare", quick=given.quick) as run:
+        for broker in given.brokers:
+            with private(broker, run) as places:
+                for place in places:
+                    measure(run, place, BARE[broker](place.url), given.jobs, given.rounds, given.latencies)
 
 
 if __name__ == "__main__":

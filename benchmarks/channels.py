@@ -1,30 +1,33 @@
-"""Our channel layers beside the field's Redis layer, in the same run: `python -m benchmarks.channels [--quick]`.
+"""Our channel layers beside the field's Redis layer, turn and turn about: python -m benchmarks.channels
 
-Private servers are started. Sender, worker and members of groups are processes of their own. The field's layer is
-served by Channels' own worker; ours by ours, and on Redis also by Channels' own. Each number is the median of its
-rounds, in which the layers take turns.
+Sender, worker and members of groups are processes of their own. The field's layer is
+served by Channels' own worker; ours by ours, and on Redis also by Channels' own.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from benchmarks.measuring import processor_time, quantile
+from benchmarks.options import options
+from benchmarks.results import ROOT, Recorder, recording
+from benchmarks.servers import BROKERS
+
 FIELD = "channels_redis"
 CHANNEL = "bench"
+Found: TypeAlias = AsyncIterator[tuple[str, str, float]]
+"""Quantities with their units and values."""
 
 
 class Subject(NamedTuple):
@@ -142,7 +145,7 @@ async def reported(layer: Any, report: Path) -> tuple[list[float], float, float]
     return latencies, seconds, cpu
 
 
-async def latency(subject: Subject, report: Path, count: int) -> dict[str, float]:
+async def latency(subject: Subject, report: Path, count: int) -> Found:
     """From the call of `send` to the handler, one message every 5 ms."""
     layer = subject.layer()
     with process("serve", subject.name, json.dumps(subject.config), _worker(subject), str(report)):
@@ -151,11 +154,8 @@ async def latency(subject: Subject, report: Path, count: int) -> dict[str, float
             await asyncio.sleep(0.005)
             await layer.send(CHANNEL, {"type": "x", "at": time.perf_counter(), "text": "hello"})
         latencies, _, _ = await reported(layer, report)
-    latencies.sort()
-    return {
-        "send -> handler p50, ms": statistics.median(latencies) * 1000,
-        "send -> handler p99, ms": latencies[int(len(latencies) * 0.99)] * 1000,
-    }
+    for name, part in (("p50", 0.5), ("p99", 0.99)):
+        yield f"send to handler, {name}", "ms", quantile(latencies, part) * 1000
 
 
 async def warm(layer: Any, report: Path) -> None:
@@ -164,29 +164,24 @@ async def warm(layer: Any, report: Path) -> None:
     await reported(layer, report)
 
 
-async def drain(subject: Subject, report: Path, count: int) -> dict[str, float]:
+async def drain(subject: Subject, report: Path, count: int) -> Found:
     """So many messages are there when the worker starts."""
     layer = subject.layer()
     await layer.flush()
-    server = cpu_of(subject.pids())
+    server = processor_time(subject.pids())
     began, cpu = time.perf_counter(), time.process_time()
     for _ in range(count):
         await layer.send(CHANNEL, {"type": "x", "at": time.perf_counter(), "text": "hello"})
     sending, sender_cpu = time.perf_counter() - began, time.process_time() - cpu
     with process("serve", subject.name, json.dumps(subject.config), _worker(subject), str(report)):
         _, seconds, worker_cpu = await reported(layer, report)
-    server = cpu_of(subject.pids()) - server
-    return {
-        "sent, messages/s": count / sending,
-        "handled, messages/s": count / seconds,
-        "CPU of sender, us a message": sender_cpu / count * 1e6,
-        "CPU of worker, us a message": worker_cpu / count * 1e6,
-        "CPU of server, us a message": server / count * 1e6,
-        "CPU in all, us a message": (sender_cpu + worker_cpu + server) / count * 1e6,
-    }
+    server = processor_time(subject.pids()) - server
+    yield "send, one after the other", "messages/s", count / sending
+    yield "handled by one worker", "messages/s", count / seconds
+    yield "CPU of sender, worker and server", "µs a message", (sender_cpu + worker_cpu + server) / count * 1e6
 
 
-async def crowd(subject: Subject, report: Path, members: int, rounds: int) -> dict[str, float]:
+async def crowd(subject: Subject, report: Path, members: int, rounds: int) -> Found:
     """From the call of `group_send` until the last member has the message."""
     layer = subject.layer()
     await layer.flush()
@@ -201,10 +196,8 @@ async def crowd(subject: Subject, report: Path, members: int, rounds: int) -> di
             times.append(found[-1][1] - began)
         cpu = (found[-1][2] - found[1][2]) / (rounds - 1)
     report.unlink()
-    return {
-        f"group_send to {members:,}, p50, ms": statistics.median(times) * 1000,
-        f"group_send to {members:,}, CPU of the members, ms": cpu * 1000,
-    }
+    yield f"group_send until the last of {members:,} members has it, p50", "ms", quantile(times, 0.5) * 1000
+    yield f"group_send to {members:,} members, CPU of the members", "ms", cpu * 1000
 
 
 async def lines(report: Path, count: int) -> list[list[Any]]:
@@ -222,43 +215,27 @@ def _worker(subject: Subject) -> str:
     return "own" if subject.own_worker else "field"
 
 
-def cpu_of(pids: list[int]) -> float:
-    """Seconds of processor time that these processes have used, and their dead children."""
-    ticks = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 # ---- all of it -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def subjects() -> Iterator[list[Subject]]:
-    from support.postgres_server import PostgresServer
-    from support.redis_server import RedisServer
-    from support.workers import descendants
+def subjects(folder: Path, run: Recorder) -> Iterator[list[Subject]]:
+    with BROKERS["redis"](folder) as redis, BROKERS["postgresql"](folder) as postgres:
+        for server in (redis, postgres):
+            run.version(server.product, server.version)
+        [here], [there] = redis.places, postgres.places
+        yield [
+            Subject(FIELD, {"hosts": [here.url], "prefix": "field"}, False, redis.pids),
+            Subject("Redis", {"url": here.url}, True, redis.pids),
+            Subject("Redis, Channels' worker", {"url": here.url}, False, redis.pids),
+            Subject("PostgreSQL", {"url": there.url}, True, postgres.pids),
+            Subject("SQLite", {"url": f"sqlite:///{folder}/channels.db"}, True, list),
+        ]
 
-    with tempfile.TemporaryDirectory() as folder:
-        redis = RedisServer(Path(folder) / "redis")
-        postgres = PostgresServer()
-        assert postgres._process is not None
-        pid = postgres._process.pid
-        try:
-            yield [
-                Subject(FIELD, {"hosts": [redis.url()], "prefix": "field"}, False, lambda: [redis.pid]),
-                Subject("outwork, Redis", {"url": redis.url()}, True, lambda: [redis.pid]),
-                Subject("the same, Channels' worker", {"url": redis.url()}, False, lambda: [redis.pid]),
-                Subject("outwork, PostgreSQL", {"url": postgres.url()}, True, lambda: [pid, *descendants(pid)]),
-                Subject("outwork, SQLite", {"url": f"sqlite:///{folder}/channels.db"}, True, list),
-            ]
-        finally:
-            redis.kill()
-            postgres.clean_up()
+
+async def record(run: Recorder, subject: Subject, found: Found) -> None:
+    async for quantity, unit, value in found:
+        run.add(subject.name, quantity, unit, value)
 
 
 def main() -> None:
@@ -266,42 +243,18 @@ def main() -> None:
         return serve(*sys.argv[2:6])
     if sys.argv[1:2] == ["gather"]:
         return gather(*sys.argv[2:6])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
-    quick = parser.parse_args().quick
-    rounds, paced, drained, sends = (1, 200, 2000, 10) if quick else (3, 600, 5000, 30)
-    found: dict[str, dict[str, list[float]]] = {}
-    with subjects() as all_of_them, tempfile.TemporaryDirectory() as folder:
+    given = options(__doc__, rounds=(3, 1), paced=(300, 50), drained=(5000, 500), sends=(15, 4))
+    with recording("channels", quick=given.quick) as run, tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report"
-        for _ in range(rounds):
-            for subject in all_of_them:
-                for measured in (
-                    asyncio.run(latency(subject, report, paced)),
-                    asyncio.run(drain(subject, report, drained)),
-                    asyncio.run(crowd(subject, report, 100, sends)),
-                    asyncio.run(crowd(subject, report, 1000, sends)),
-                ):
-                    for what, value in measured.items():
-                        found.setdefault(what, {}).setdefault(subject.name, []).append(value)
-    show(found, [subject.name for subject in all_of_them])
+        run.version(FIELD, version("channels-redis"))
+        with subjects(Path(folder), run) as all_of_them:
+            for _ in range(given.rounds):
+                for subject in all_of_them:
+                    asyncio.run(record(run, subject, latency(subject, report, given.paced)))
+                    asyncio.run(record(run, subject, drain(subject, report, given.drained)))
+                    for members in (100, 1000):
+                        asyncio.run(record(run, subject, crowd(subject, report, members, given.sends)))
     return None
-
-
-def show(found: dict[str, dict[str, list[float]]], names: list[str]) -> None:
-    print(f"{'':<44}" + "".join(f"{name:>28}" for name in names))
-    for what, values in found.items():
-        medians = {name: statistics.median(values[name]) for name in names}
-        base = medians[FIELD]
-        cells = []
-        for name in names:
-            ratio = "" if name == FIELD or not medians[name] else f"x {_faster(what, medians[name], base):.2f}"
-            cells.append(f"{medians[name]:>17,.2f}  {ratio:<9}")
-        print(f"{what:<44}" + "".join(cells))
-
-
-def _faster(what: str, ours: float, base: float) -> float:
-    """How many times better: more a second, or less time."""
-    return ours / base if what.endswith("/s") else base / ours
 
 
 if __name__ == "__main__":

@@ -1,60 +1,72 @@
-"""Django's tasks on DatabaseBackend: `python -m benchmarks.django [sqlite|postgresql] [--jobs N]`.
+"""Django's tasks on DatabaseBackend: python -m benchmarks.django [sqlite] [postgresql]
 
-A project (`benchmarks.kiosk`) on a private server, with a real `manage.py outwork_worker`: the drain by one process and
-by two, and the latency of one that has nothing to do.
+A project (`benchmarks.kiosk`) on a private server, with a real `manage.py outwork_worker`: enqueues, the drain by one
+process and by two, and the latency of one that has nothing to do. Each database has a process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from benchmarks.endtoend import REPOSITORY, latency_of, shown, usage
+import psycopg
+
+from benchmarks import latency
+from benchmarks.endtoend import reported
+from benchmarks.measuring import rate, usage
+from benchmarks.options import options
+from benchmarks.results import ROOT, Recorder, recording
+from benchmarks.servers import private
 
 TOGETHER = 1000
 Settings = dict[str, Any]
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Settings]:
+def sqlite(folder: Path, run: Recorder) -> Iterator[Settings]:
     options = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+    run.version("SQLite", sqlite3.sqlite_version)
     yield {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "bench.sqlite3"), "OPTIONS": options}
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[Settings]:
-    from support.postgres_server import PostgresServer
-
-    server = PostgresServer()
-    try:
-        server.ask("CREATE DATABASE kiosk")
+def postgresql(folder: Path, run: Recorder) -> Iterator[Settings]:
+    with private("postgresql", run) as [place]:
+        with psycopg.connect(place.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE kiosk")
+        parts = urlsplit(place.url)
         yield {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": "kiosk",
-            "USER": "tester",
-            "HOST": "127.0.0.1",
-            "PORT": server.port,
+            "USER": parts.username,
+            "HOST": parts.hostname,
+            "PORT": parts.port,
         }
-    finally:
-        server.clean_up()
 
 
-DATABASES: dict[str, Callable[[Path], AbstractContextManager[Settings]]] = {"sqlite": sqlite, "postgresql": postgresql}
+class Database(NamedTuple):
+    subject: str
+    settings: Callable[[Path, Recorder], AbstractContextManager[Settings]]
 
 
-def worker(*options: str) -> subprocess.Popen[bytes]:
+DATABASES = {"sqlite": Database("SQLite", sqlite), "postgresql": Database("PostgreSQL", postgresql)}
+
+
+def worker(*words: str) -> subprocess.Popen[bytes]:
     """A real worker, as an operator starts it."""
-    command = [sys.executable, "-m", "django", "outwork_worker", "--skip-checks", *options]
-    return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "django", "outwork_worker", "--skip-checks", *words]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def fill(count: int, together: int) -> float:
@@ -63,78 +75,68 @@ def fill(count: int, together: int) -> float:
 
     from benchmarks.kiosk.tasks import noop
 
-    began = time.perf_counter()
-    for start in range(0, count, together):
-        with transaction.atomic():
-            for number in range(start, start + together):
-                noop.enqueue(number, "hello")
-    return count / (time.perf_counter() - began)
+    def run() -> None:
+        for start in range(0, count, together):
+            with transaction.atomic():
+                for number in range(start, start + together):
+                    noop.enqueue(number, "hello")
+
+    return rate(count, run)
 
 
-def drain(report: Path, *options: str) -> tuple[int, float]:
-    """Work off what is there: how many jobs, and seconds from the first start to the last end."""
+def drain(report: Path, *words: str) -> float:
+    """Work off what is there; jobs a second."""
     report.unlink(missing_ok=True)
-    worker("--batch", *options).wait(600)
-    lines = [line.split() for line in report.read_text().splitlines()]
-    seconds = max(float(last) for _, _, last in lines) - min(float(first) for _, first, _ in lines)
-    return sum(int(count) for count, _, _ in lines), seconds
+    worker("--batch", *words).wait(600)
+    ran, seconds = reported(report)
+    return ran / seconds
 
 
-def measure_latency(stamps: Path) -> None:
+def measure(run: Recorder, subject: str, folder: Path, jobs: int, latencies: int) -> None:
     from benchmarks.kiosk.tasks import stamp
 
-    os.mkfifo(stamps)
-    handle = os.open(stamps, os.O_RDONLY | os.O_NONBLOCK)
-    keep_open = os.open(stamps, os.O_WRONLY)
-    process = worker()
-    try:
-        latency_of(stamp.enqueue, handle, 20)
-        print(f"latency                   {shown(latency_of(stamp.enqueue, handle, 300))}", flush=True)
-        before, began = usage(process.pid)[0], time.monotonic()
-        time.sleep(10.0)
-        after, memory = usage(process.pid)
-        percent = 100 * (after - before) / (time.monotonic() - began)
-        print(f"idle worker               {percent:>10.2f} % of a core, {memory:.0f} MB", flush=True)
-    finally:
-        process.terminate()
-        process.wait(60)
-        os.close(handle)
-        os.close(keep_open)
+    report = folder / "report"
+    add = partial(run.add, subject)
+    add("enqueue, 1,000 in a transaction", "jobs/s", fill(jobs, TOGETHER))
+    add("drain, one process", "jobs/s", drain(report))
+    fill(jobs, TOGETHER)
+    add("drain, two processes", "jobs/s", drain(report, "--processes", "2"))
+    add("enqueue, one at a time", "jobs/s", fill(jobs // 10, 1))
+    drain(report)
+    with latency.idle(lambda _: worker(), folder, stamp.enqueue) as (process, stamps):
+        latency.record(run, subject, stamps.latencies(stamp.enqueue, latencies))
+        add("idle worker, memory", "MB", usage(process.pid)[1])
 
 
-def measure(settings: Settings, folder: Path, jobs: int) -> None:
-    report, stamps = folder / "report", folder / "stamps"
+def prepare(settings: Settings, folder: Path) -> None:
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "benchmarks.kiosk.settings",
         "BENCH_DATABASE": json.dumps(settings),
-        "BENCH_REPORT": str(report),
-        "BENCH_STAMPS": str(stamps),
+        "BENCH_REPORT": str(folder / "report"),
+        "BENCH_STAMPS": str(folder / "stamps"),
     }
     import django
     from django.core.management import call_command
 
     django.setup()
     call_command("migrate", verbosity=0)
-    print(f"enqueue, {TOGETHER:,} together    {fill(jobs, TOGETHER):>10,.0f} jobs/s", flush=True)
-    ran, seconds = drain(report)
-    print(f"drain, one process        {ran / seconds:>10,.0f} jobs/s   ({ran:,} jobs)", flush=True)
-    fill(jobs, TOGETHER)
-    ran, seconds = drain(report, "--processes", "2")
-    print(f"drain, two processes      {ran / seconds:>10,.0f} jobs/s   ({ran:,} jobs)", flush=True)
-    print(f"enqueue, one at a time    {fill(2000, 1):>10,.0f} jobs/s", flush=True)
-    drain(report)
-    measure_latency(stamps)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("database", choices=DATABASES, nargs="?", default="postgresql")
-    parser.add_argument("--jobs", type=int, default=50_000)
-    arguments = parser.parse_args()
-    sys.path.insert(0, str(REPOSITORY / "tests"))
-    with tempfile.TemporaryDirectory() as folder, DATABASES[arguments.database](Path(folder)) as settings:
-        print(f"== Django on {arguments.database}", flush=True)
-        measure(settings, Path(folder), arguments.jobs)
+    given = options(__doc__, DATABASES, jobs=(10_000, 1_000), latencies=(300, 30))
+    if len(given.brokers) > 1:
+        for name in given.brokers:
+            words = [*(word for word in sys.argv[1:] if word not in DATABASES), name]
+            subprocess.run([sys.executable, "-m", "benchmarks.django", *words], cwd=ROOT, check=True)
+        return
+    database = DATABASES[given.brokers[0]]
+    with recording("django", quick=given.quick) as run, TemporaryDirectory() as below:
+        folder = Path(below)
+        with database.settings(folder, run) as settings:
+            prepare(settings, folder)
+            run.version("Django", version("django"))
+            run.fact(database.subject, "jobs", f"{given.jobs:,}")
+            measure(run, database.subject, folder, given.jobs, given.latencies)
 
 
 if __name__ == "__main__":

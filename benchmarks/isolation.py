@@ -1,32 +1,35 @@
-"""CPU-bound tasks on threads and in two child processes: `python -m benchmarks.isolation`."""
+"""CPU-bound tasks on threads and in two child processes: python -m benchmarks.isolation"""
 
 from __future__ import annotations
 
-import time
-
 from benchmarks.burning import processes, threads
+from benchmarks.measuring import milliseconds
+from benchmarks.options import options
+from benchmarks.results import recording
 from outwork import Outwork
 
 SIZE = 3_000_000
-JOBS = 8
 
 
-def seconds(app: Outwork) -> float:
-    """How long the jobs take, the children being there already."""
+def seconds(app: Outwork, jobs: int) -> float:
+    """How long so many jobs take, the children being there already."""
     task = app.tasks["bench.burn"]
-    for result in [task.enqueue(10) for _ in range(2)]:
-        result.get(30)
-    began = time.perf_counter()
-    for result in [task.enqueue(SIZE) for _ in range(JOBS)]:
-        result.get(120)
-    return time.perf_counter() - began
+
+    def run(size: int, count: int) -> None:
+        for result in [task.enqueue(size) for _ in range(count)]:
+            result.get(120)
+
+    run(10, 2)
+    return milliseconds(lambda: run(SIZE, jobs)) / 1000
 
 
 def main() -> None:
-    alone = seconds(threads)
-    apart = seconds(processes)
-    print(f"{JOBS} CPU-bound jobs on two threads         {alone:>7.2f} s")
-    print(f"{JOBS} CPU-bound jobs in two child processes {apart:>7.2f} s   ({alone / apart:.1f} times as fast)")
+    given = options(__doc__, jobs=(8, 2), rounds=(3, 1))
+    with recording("isolation", quick=given.quick) as run:
+        for _ in range(given.rounds):
+            for name, app in (("two threads", threads), ("two child processes", processes)):
+                run.add(name, "CPU-bound jobs", "s", seconds(app, given.jobs))
+                run.fact(name, "jobs", f"{given.jobs}")
     threads.close()
     processes.close()
 

@@ -26,12 +26,6 @@ def noop(number: int, text: str) -> int:
     return number
 
 
-@task(name="bench.unique", queue_name="bench", unique=True)
-def unique(number: int, text: str) -> int:
-    """The same, of which one with these arguments waits or runs."""
-    return number
-
-
 @task(name="bench.tally", queue_name="bench")
 def tally(numbers: list[int]) -> int:
     """The callback of a group."""

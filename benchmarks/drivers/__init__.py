@@ -1,0 +1,1 @@
+"""Each broker beside its driver, bare."""

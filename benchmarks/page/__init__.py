@@ -1,0 +1,1 @@
+"""The tables and plots of docs/benchmarks.md, made from what the benchmarks kept."""
