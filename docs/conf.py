@@ -12,5 +12,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["outwork.css"]
 html_title = f"Outwork {version}"
 html_show_copyright = False

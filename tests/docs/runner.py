@@ -6,6 +6,7 @@
   worker` without `--drain`, and the other WORKERS, go on running; the block that has their `^C` goes on with what they
   say. `…` stands for anything, within a line or for a whole one
 - ids, times, lengths of time, versions and the directory may differ
+- a page that speaks of a server gets one of its own: `addresses` says where that is which the page has elsewhere
 
 Nothing else is run, and no other language may be used but `text`.
 """
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,7 +27,7 @@ from typing import Final, NamedTuple
 FENCE: Final = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FILE: Final = re.compile(r"# ([\w./]+\.(?:py|toml))(, continued)?\n")
 LANGUAGES: Final = {"python", "toml", "console", "text"}
-NOT_RUN: Final = ("pip install", "git clone", "cd ", "make")
+NOT_RUN: Final = ("pip install", "git clone", "cd ", "make", "rabbitmqctl")
 """Commands whose effect is there already, or that other tests run."""
 WORKERS: Final = ("outwork worker", "outwork runworker", "python manage.py outwork_runworker", "dramatiq ")
 """What goes on running until its `^C`."""
@@ -78,8 +79,9 @@ def fits(expected: str, said: str, folder: Path) -> bool:
 class Session:
     """A directory in which the blocks of a page are run in their order."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, addresses: Mapping[str, str] = {}) -> None:
         self.folder = folder
+        self._addresses = addresses
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTWORK_")}
         tools = f"{Path(sys.executable).parent}:{kept['PATH']}"
         self._environment = kept | {"PATH": tools, "TZ": "UTC", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
@@ -110,6 +112,16 @@ class Session:
 
     # ---- console ----------------------------------------------------------------------------------------------------
 
+    def _here(self, command: str) -> str:
+        for shown, real in self._addresses.items():
+            command = command.replace(shown, real)
+        return command
+
+    def _as_shown(self, said: str) -> str:
+        for shown, real in self._addresses.items():
+            said = said.replace(real, shown)
+        return said
+
     def _converse(self, text: str) -> None:
         command = ""
         expected: list[str] = []
@@ -121,6 +133,7 @@ class Session:
             command, expected = line[1:].partition("  #")[0].strip(), []
 
     def _exchange(self, command: str, expected: str) -> None:
+        command = self._here(command)
         if not command:
             self._follow(expected)
         elif command.startswith(WORKERS) and "--drain" not in command:
@@ -149,7 +162,7 @@ class Session:
             timeout=60,
             check=False,
         )
-        self._code, self._said = done.returncode, done.stdout
+        self._code, self._said = done.returncode, self._as_shown(done.stdout)
 
     # ---- a worker that goes on --------------------------------------------------------------------------------------
 
@@ -181,9 +194,10 @@ class Session:
             return
         deadline = time.monotonic() + PATIENCE
         while True:
-            said = self._log.read_bytes()[self._read :].decode()
+            new = self._log.read_bytes()[self._read :]
+            said = self._as_shown(new.decode())
             if said.endswith("\n") and fits(expected, said, self.folder):
-                self._read += len(said.encode())
+                self._read += len(new)
                 return
             assert time.monotonic() < deadline, f"the worker said:\n{said}\nexpected:\n{expected}"
             with suppress(subprocess.TimeoutExpired):

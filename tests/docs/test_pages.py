@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ import pytest
 
 from docs.runner import Session, blocks
 from outwork import errors
+from support.rabbitmq_server import RabbitServer
 from tables import DOCS, written
 from url_options import asked_for
 
@@ -24,11 +26,23 @@ def title(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """The server of the page on RabbitMQ."""
+    server = RabbitServer(tmp_path_factory.mktemp("rabbit"))
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=title)
-def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
+def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = tmp_path / "shop"
     folder.mkdir()
-    session = Session(folder)
+    addresses: dict[str, str] = {}
+    if page.name == "rabbitmq.md":
+        server: RabbitServer = request.getfixturevalue("rabbit")
+        addresses["localhost:5672"] = f"127.0.0.1:{server.port}"
+    session = Session(folder, addresses)
     try:
         for block in blocks(page):
             try:
