@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from outwork import Outwork
 from outwork.brokers.base import Claimed, Settlement, Share
-from outwork.brokers.rabbitmq import graves
+from outwork.brokers.rabbitmq import graves, post
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.cli import main
@@ -318,6 +318,33 @@ def test_a_server_out_of_memory_refuses_jobs_and_lets_workers_finish(server: Rab
             server.ctl("set_vm_memory_high_watermark", "0.6")
         until(lambda: broker._link.open_publisher is not None and not broker._link.open_publisher.blocked, "room")
         assert broker.enqueue([new_job(queue="other")]) == [None]
+
+
+def test_a_queue_that_rejects_is_asked_again(
+    server: RabbitServer, broker_url: str, broker: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full one does so, and a quorum queue that another process has just declared, until it has a leader."""
+    prefix = broker.topology.prefix
+    limit = '{"max-length": 5, "overflow": "reject-publish"}'
+    server.ctl("set_policy", prefix, f"^{prefix}[.]q[.]", limit, "--apply-to", "queues")
+    monkeypatch.setattr(post, "STARTING", 0.0)
+    taken = 0
+    while (answer := broker.enqueue([new_job()])) == [None]:
+        taken += 1
+        assert taken < 10, "the queue has no end"
+    assert isinstance(answer[0], BrokerFull)
+
+    def make_room(seconds: float) -> None:
+        with closing(RabbitMQBroker.from_url(broker_url)) as worker:
+            made.append(settle(worker, take(worker, taken)))
+
+    made: list[list[str]] = []
+    monkeypatch.setattr(post, "STARTING", 60.0)
+    monkeypatch.setattr(post, "sleep", make_room)
+    one = new_job()
+    assert broker.enqueue([one]) == [None]
+    assert made == [["done"] * taken]
+    assert [claimed.id for claimed in take(broker, 1)] == [one.id]
 
 
 def test_a_queue_declared_with_other_arguments(server: RabbitServer) -> None:

@@ -16,6 +16,10 @@ from outwork.brokers.rabbitmq.topology import Route, Topology
 from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError
 
 PAUSE: Final = 0.1
+STARTING: Final = 2.0
+"""Seconds for which a queue that rejects is asked again: a quorum queue that another process has just declared does so
+until it has a leader. What is rejected is not stored."""
+MOST_LOSSES: Final = 5
 LONGEST_EXPIRATION: Final = 2**32 - 1
 
 
@@ -82,41 +86,52 @@ class Post:
         `resend`: what was on its way when the connection was lost is sent once more (a job that is delivered at most
         once never is). Raises BrokerUnavailable, BrokerFull, BrokerRefused.
         """
-        deadline = monotonic() + self._options.put_timeout
+        start = monotonic()
+        deadline = start + self._options.put_timeout
         waiting = list(range(len(letters)))
         refused: dict[int, EnqueueError] = {}
         lost: Exception | None = None
-        rounds = 0
+        losses = redeclared = 0
+        fresh = self._link.open_publisher is None
         while waiting:
-            rounds += 1
-            was_open = self._link.open_publisher is not None
             try:
                 publisher = self._ready(letters, deadline)
             except BrokerUnavailable:
-                if was_open and rounds == 1:
+                if not fresh:
+                    fresh = True
                     continue  # it was dead already: nothing was sent
                 if lost is None or monotonic() > deadline - self._options.put_timeout / 2:
                     raise
                 sleep(PAUSE)
                 continue
+            fresh = True
             batch = publisher.publish([letters[index].parcel for index in waiting])
             if not self._options.confirm:
                 return {}
             self._await(publisher, batch, deadline)
-            again: list[int] = []
+            unsure: list[int] = []
+            unroutable: list[int] = []
+            rejected: list[int] = []
             for place, error in batch.errors.items():
                 index = waiting[place]
-                if isinstance(error, Unroutable) and rounds == 1:
+                if isinstance(error, Unroutable) and not redeclared:
                     self._link.forget(letters[index].target)
-                    again.append(index)
+                    unroutable.append(index)
+                elif isinstance(error, Rejected) and monotonic() < min(start + STARTING, deadline):
+                    rejected.append(index)
                 elif isinstance(error, Unroutable | Rejected | Unsendable):
                     refused[index] = self._refusal(letters[index], error)
                 else:
                     lost = error
-                    again.append(index)
-            if lost is not None and (not resend or rounds > 5 or any(letters[index].once for index in again)):
-                raise explained(lost, self._options, "publishing") from lost
-            waiting = again
+                    unsure.append(index)
+            if unsure and lost is not None:
+                losses += 1
+                if not resend or losses > MOST_LOSSES or any(letters[index].once for index in unsure):
+                    raise explained(lost, self._options, "publishing") from lost
+            if rejected:
+                sleep(PAUSE)
+            redeclared += bool(unroutable)
+            waiting = unsure + unroutable + rejected
         return refused
 
     def _ready(self, letters: Sequence[Letter], deadline: float) -> Publisher:
