@@ -11,7 +11,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
-from outwork.sections import SECTIONS
+from outwork.configuration.sections import SECTIONS
 
 WORDS: Final = {
     "str": "text",

@@ -17,7 +17,8 @@ from commands import commands
 from outwork import errors
 from outwork.brokers import SCHEMES, open_broker
 from outwork.brokers.base import Broker, Capabilities
-from outwork.settings import READERS, Settings, flat
+from outwork.configuration.keys import READERS
+from outwork.settings import Settings, flat
 from proofs import ROWS, proofs
 from sections import sections
 from url_options import options

@@ -1,8 +1,10 @@
 """Background tasks for Python web applications: write the task once; the operator picks where it runs, with one URL."""
 
 from outwork.app import Outwork, default_app
-from outwork.bounds import Concurrency, Rate
+from outwork.composition.flow import chain, group
 from outwork.context import TaskContext, current_context
+from outwork.declaring.bounds import Concurrency, Rate
+from outwork.declaring.providers import provided
 from outwork.errors import (
     GiveUp,
     OutworkError,
@@ -12,10 +14,8 @@ from outwork.errors import (
     TryAgain,
 )
 from outwork.feeding import MemberFailed
-from outwork.flow import chain, group
 from outwork.job import State
 from outwork.progress import Progress
-from outwork.providers import provided
 from outwork.result import GroupResult, TaskError, TaskResult, TaskResultStatus
 from outwork.retry import Retry
 from outwork.task import AsyncTask, Call, Task

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from msgspec.structs import replace
 
-from outwork import codec, inquiry
-from outwork.admission import check
+from outwork import codec
 from outwork.brokers import open_broker
 from outwork.brokers.base import Accepted, Broker, JoinsTransactions, Standing, Store
 from outwork.brokers.memory import MemoryBroker
+from outwork.client import inquiry
+from outwork.client.admission import check
+from outwork.client.immediate import arun_here, run_here
+from outwork.client.joining import is_asynchronous, joined_connection, joining
 from outwork.errors import (
     EnqueueError,
     JobNotFound,
@@ -26,9 +29,7 @@ from outwork.errors import (
     SettingsError,
     Unsupported,
 )
-from outwork.immediate import arun_here, run_here
 from outwork.job import Job, Record, State
-from outwork.joining import is_asynchronous, joined_connection, joining
 from outwork.progress import Progress, decode_progress
 from outwork.registry import Registry
 from outwork.result import TaskResult
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import Future
 
-    from outwork.flusher import Flusher
-    from outwork.waiter import Waiter
+    from outwork.client.flusher import Flusher
+    from outwork.client.waiter import Waiter
     from outwork.worker.embedded import EmbeddedWorker
 
 R = TypeVar("R")
@@ -99,7 +100,7 @@ class Outwork(Registry):
     def from_mapping(cls, mapping: Mapping[str, object] | None) -> Self:
         """An application configured by what its own configuration says: settings with tables, or a `[worker]` table
         alone, whose `type` is "thread" (also without any), "subprocess" or "redis". Raises SettingsError."""
-        from outwork.forms import of_application
+        from outwork.configuration.forms import of_application
 
         app = cls()
         app.configure({**of_application(mapping), "framework": "mapping"})
@@ -109,7 +110,7 @@ class Outwork(Registry):
     def _flusher(self) -> Flusher:
         with self._lock:
             if self._made_flusher is None:
-                from outwork.flusher import Flusher  # this and the waiter load asyncio, for those who use them
+                from outwork.client.flusher import Flusher  # this and the waiter load asyncio, for those who use them
 
                 self._made_flusher = Flusher(lambda jobs: self.broker.enqueue(jobs))
             return self._made_flusher
@@ -118,7 +119,7 @@ class Outwork(Registry):
     def _waiter(self) -> Waiter:
         with self._lock:
             if self._made_waiter is None:
-                from outwork.waiter import Waiter
+                from outwork.client.waiter import Waiter
 
                 self._made_waiter = Waiter(lambda: self.store)
             return self._made_waiter
@@ -273,7 +274,7 @@ class Outwork(Registry):
         if call.task.connection is not None:
             return self.enqueue_many([call])[0]
         if call.task.options.followers:
-            from outwork.flow import chain  # which knows this room
+            from outwork.composition.flow import chain  # which knows this room
 
             return chain(call).enqueue()
         broker = self.admit(call.task)
@@ -294,7 +295,7 @@ class Outwork(Registry):
         if call.task.connection is not None:
             return (await self.aenqueue_many([call]))[0]
         if call.task.options.followers:
-            from outwork.flow import chain
+            from outwork.composition.flow import chain
 
             return await chain(call).aenqueue()
         broker = self.admit(call.task)
@@ -482,7 +483,7 @@ class Outwork(Registry):
         return await asyncio.to_thread(work, *args)
 
     def _timed_out(self, job_id: str, timeout: float | None) -> ResultTimeout:
-        from outwork.waiter import timed_out
+        from outwork.client.waiter import timed_out
 
         return timed_out(job_id, timeout, self.look_up(job_id), self.broker)
 

@@ -8,6 +8,7 @@ task raises becomes an Outcome; nothing is raised to the caller but what is not 
 from __future__ import annotations
 
 import inspect
+import logging
 import random
 import time
 import traceback
@@ -21,7 +22,18 @@ from outwork import codec
 from outwork.brokers.base import Claimed
 from outwork.context import TaskContext, running
 from outwork.durations import seconds_of
-from outwork.errors import HookFailed, ResultNotSerializable, Snooze, TryAgain, Undecodable, UnknownTask, WorkerDied
+from outwork.errors import (
+    HookFailed,
+    NotStarted,
+    OutworkError,
+    ResultNotSerializable,
+    Snooze,
+    TryAgain,
+    Undecodable,
+    UnknownTask,
+    UpstreamFailed,
+    WorkerDied,
+)
 from outwork.events import (
     AttemptFailed,
     AttemptStarted,
@@ -32,11 +44,15 @@ from outwork.events import (
     JobSnoozed,
     JobSucceeded,
 )
-from outwork.feeding import feed
-from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Job, Outcome, Release, remember
+from outwork.feeding import filled, members
+from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Feed, Job, Outcome, Release, remember
 from outwork.retry import next_delay
 from outwork.task import Task
 
+logger = logging.getLogger("outwork")
+
+STORE_PAUSE: Final = 5.0
+"""Seconds for which a job is given back when the store cannot be asked."""
 UNKNOWN_DELAY: Final = 30.0
 """Seconds for which a job is given back by a worker that does not know its task."""
 
@@ -82,7 +98,7 @@ class Attempt:
 
     def _run(self) -> Outcome:
         running.set(self.context)
-        if self.job.feed is not None and (outcome := feed(self)) is not None:
+        if self.job.feed is not None and (outcome := self.feed()) is not None:
             return outcome
         try:
             args, kwargs = self._arguments()
@@ -121,14 +137,28 @@ class Attempt:
         import asyncio
 
         try:
-            return await asyncio.to_thread(feed, self)
+            return await asyncio.to_thread(self.feed)
         except BaseException as error:  # noqa: BLE001 - as above: it may be stopped while it waits
             return self.failed(error)
 
-    def take(self, job: Job) -> None:
-        """Go on with this job, whose arguments are complete now."""
-        self.job = job
-        self.claimed = self.claimed._replace(body=codec.encode_job(job))
+    def feed(self) -> Outcome | None:
+        """Take what the jobs before it give; the outcome where the task is not to be called. Asks the store: it may
+        take a while."""
+        try:
+            records = self.task.app.look_up_all(members(self.job.feed or Feed()), ends=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this job
+            if self.stop_reason is not None or not isinstance(error, OutworkError):
+                return self.failed(error)
+            logger.warning("job %s waits: the store does not say how those before it ended: %s", self.claimed.id, error)
+            return Release(delay=STORE_PAUSE)
+        try:
+            self.job = filled(self.job, records, self.task.payload.hints)
+        except UpstreamFailed as error:  # the traceback of its own code says nothing about it
+            return self.told(Dead(remember(self.claimed.errors, self.failure(error.with_traceback(None)))))
+        except NotStarted as error:
+            return self.told(Cancelled(remember(self.claimed.errors, self.failure(error.with_traceback(None)))))
+        self.claimed = self.claimed._replace(body=codec.encode_job(self.job))
+        return None
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = self.task.payload.decode(self.job.args)

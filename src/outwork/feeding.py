@@ -1,4 +1,4 @@
-"""What a job takes from the jobs before it: asked of the store where it runs, before it is called (`Job.feed`).
+"""What a job takes from the jobs before it (`Job.feed`): their ends are looked up where it runs, before it is called.
 
 `Feed.when` says for which end of theirs it is there. "ended": for a step of a chain, or what follows a group; it is
 called if they were successful, and if they failed where its argument's hint takes a MemberFailed. "successful" and
@@ -8,27 +8,16 @@ was cancelled, ends CANCELLED; one that would have been needed, and cannot be ca
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from outwork.errors import NotStarted, OutworkError, UpstreamFailed
+from outwork.errors import NotStarted, UpstreamFailed
 from outwork.ids import numbered
-from outwork.job import Cancelled, Dead, Feed, Job, Outcome, Record, Release, State, remember
-
-if TYPE_CHECKING:
-    from outwork.attempt import Attempt
-
-logger = logging.getLogger("outwork")
-
-LookUp: TypeAlias = Callable[[Sequence[str]], list[Record | None]]
-
-STORE_PAUSE: Final = 5.0
-"""Seconds for which a job is given back when the store cannot be asked."""
+from outwork.job import Feed, Job, Record, State
 
 _encode = msgspec.json.Encoder().encode
 _decode_arguments = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -42,24 +31,6 @@ class MemberFailed(Struct, frozen=True, tag=True):
     task_name: str
     exception: str
     message: str
-
-
-def feed(attempt: Attempt) -> Outcome | None:
-    """Give an attempt what it takes; the outcome where it is not to be called. Asks the store: it may take a while."""
-    try:
-        records = attempt.task.app.look_up_all(members(attempt.job.feed or Feed()), ends=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this job
-        if attempt.stop_reason is not None or not isinstance(error, OutworkError):
-            return attempt.failed(error)
-        logger.warning("job %s waits: the store does not say how those before it ended: %s", attempt.claimed.id, error)
-        return Release(delay=STORE_PAUSE)
-    try:
-        attempt.take(filled(attempt.job, records, attempt.task.payload.hints))
-    except UpstreamFailed as error:  # the traceback of its own code says nothing about it
-        return attempt.told(Dead(remember(attempt.claimed.errors, attempt.failure(error.with_traceback(None)))))
-    except NotStarted as error:
-        return attempt.told(Cancelled(remember(attempt.claimed.errors, attempt.failure(error.with_traceback(None)))))
-    return None
 
 
 def members(feed: Feed) -> list[str]:

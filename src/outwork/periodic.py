@@ -9,12 +9,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from outwork.admission import check
 from outwork.app import Outwork
 from outwork.brokers.base import Broker, Store
+from outwork.client.admission import check
+from outwork.configuration.periodic_tables import ABOVE, PeriodicSettings
 from outwork.errors import EnqueueError, InvalidSchedule, SettingsError, Unsupported
 from outwork.job import Job
-from outwork.periodic_tables import ABOVE, PeriodicSettings
 from outwork.schedule import Periodic, make_periodic
 from outwork.task import Call, Task
 

@@ -10,7 +10,7 @@ place and the nearest known name: a typo in a setting must not wait for the nigh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -20,14 +20,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from outwork import periodic_tables, readers
 from outwork.brokers.url import anchored, masked
-from outwork.durations import bytes_of
+from outwork.configuration import periodic_tables, readers
+from outwork.configuration.forms import FORM, url_of_worker
+from outwork.configuration.keys import EMPTY_IS_A_VALUE, LISTS, READERS, TABLES, URLS, WHOLE
+from outwork.configuration.periodic_tables import PeriodicSettings
+from outwork.configuration.sections import SECTIONS, Found, flattened, read_sections, toml_section
+from outwork.configuration.toml_lines import line_of
 from outwork.errors import SettingsError
-from outwork.forms import FORM, url_of_worker
-from outwork.periodic_tables import PeriodicSettings
-from outwork.sections import SECTIONS, Found, flattened, read_sections, toml_section
-from outwork.toml_lines import line_of
 
 PREFIX: Final = "OUTWORK_"
 FILE_NAME: Final = "outwork.toml"
@@ -96,37 +96,6 @@ class Loaded(NamedTuple):
 
     settings: Settings
     origins: Mapping[str, str]
-
-
-READERS: Final[Mapping[str, Callable[[object], object]]] = {
-    "broker_url": readers.text,
-    "store_url": readers.text,
-    "broker": readers.class_path,
-    "modules": readers.texts,
-    "queues": readers.queues,
-    "max_payload": readers.at_least_one,
-    "lease": readers.lease,
-    "worker.concurrency": readers.at_least_one,
-    "worker.threads": readers.at_least_one,
-    "worker.children": readers.at_least_one,
-    "worker.child_memory": bytes_of,
-    "worker.processes": readers.at_least_one,
-    "worker.grace": readers.duration,
-    "worker.queues": readers.shares,
-    "worker.weights": readers.weights,
-    "worker.periodic": readers.flag,
-    "worker.log_format": readers.log_format,
-    "retention.results": readers.duration,
-    "retention.failed": readers.duration,
-}
-"""Every setting by its dotted key, and what reads its value: raises ValueError that says what to write."""
-
-TABLES: Final = frozenset(key.partition(".")[0] for key in READERS if "." in key)
-LISTS: Final = frozenset({"modules", "queues", "worker.queues"})
-URLS: Final = ("broker_url", "store_url")
-EMPTY_IS_A_VALUE: Final = LISTS | {*URLS, "broker"}
-"""Set to nothing in the environment, these are nothing; any other variable that is empty counts as not set."""
-WHOLE: Final = frozenset(key for key, reader in READERS.items() if reader is readers.at_least_one)
 
 
 Layer = dict[str, Found]

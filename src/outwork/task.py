@@ -8,19 +8,27 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from msgspec import Raw
 from msgspec.structs import replace
 
-from outwork.bounds import Key, as_fair_key, ties_of
 from outwork.context import TaskContext, direct_context
-from outwork.errors import DeclarationError, HintError, InvalidOption, NotImportable, Unsupported, WrongArguments
-from outwork.habits import explain_method, known_options
-from outwork.hooks import Hooks
-from outwork.ids import new_job_id
-from outwork.job import WIRE_VERSION, Job, Record
-from outwork.options import (
+from outwork.declaring.bounds import Key, as_fair_key, ties_of
+from outwork.declaring.habits import explain_method, known_options
+from outwork.declaring.options import (
     Duration,
     Follower,
     Options,
@@ -31,15 +39,20 @@ from outwork.options import (
     as_queue_name,
     debounced,
 )
-from outwork.partial import PartialCall, partly_bound
-from outwork.payload import Payload
-from outwork.providers import Providers
+from outwork.declaring.payload import Payload
+from outwork.declaring.providers import Providers
+from outwork.errors import DeclarationError, HintError, InvalidOption, NotImportable, Unsupported, WrongArguments
+from outwork.hooks import Hooks
+from outwork.ids import new_job_id
+from outwork.job import WIRE_VERSION, Job, Record
 from outwork.result import TaskResult
 from outwork.ties import Ties
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+
+POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Application(Protocol):
@@ -95,6 +108,38 @@ class Call(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Call {self.task.name}>"
+
+
+class PartialCall(Generic[R]):
+    """What `task.bind` returns where exactly one positional argument without a default is missing: a step of a `chain`,
+    or of `then`, takes what the step before it returned in its place. By itself it cannot be enqueued.
+
+    `call` has the arguments that were given; `lacks` is the parameter that has none.
+    """
+
+    __slots__ = ("_refusal", "call", "lacks")
+
+    def __init__(self, call: Call[R], lacks: str, refusal: str) -> None:
+        self.call = call
+        self.lacks = lacks
+        self._refusal = refusal
+
+    @property
+    def task(self) -> Task[..., R]:
+        """The task that is to be called."""
+        return self.call.task
+
+    def refuse(self) -> NoReturn:
+        """Raise WrongArguments, which says what is missing."""
+        raise WrongArguments(self._refusal)
+
+    job = refuse
+
+    if not TYPE_CHECKING:  # type checkers see that these are not there; who does not use one is told at the call
+        enqueue = aenqueue = refuse
+
+    def __repr__(self) -> str:
+        return f"<PartialCall {self.task.name} without {self.lacks}>"
 
 
 class Task(Generic[P, R]):
@@ -167,7 +212,7 @@ class Task(Generic[P, R]):
         try:
             return self.call_of(args, kwargs)
         except WrongArguments as refusal:
-            return partly_bound(self, args, kwargs, refusal)
+            return _partly_bound(self, args, kwargs, refusal)
 
     def call_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], lacks: str = "") -> Call[R]:
         """What `bind` returns; the argument for the parameter `lacks` is added later."""
@@ -321,6 +366,25 @@ Step: TypeAlias = Call[Any] | PartialCall[Any] | Task[..., Any]
 
 def _steps(given: Step | Iterable[Step]) -> tuple[Step, ...]:
     return (given,) if isinstance(given, Call | PartialCall | Task) else tuple(given)
+
+
+def _partly_bound(
+    task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], refusal: WrongArguments
+) -> PartialCall[R]:
+    """The call with these arguments, one of which is missing. Raises `refusal` where more than that is wrong."""
+    try:
+        bound = task.signature.bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        raise refusal from None
+    missing = [
+        one
+        for one in task.signature.parameters.values()
+        if one.default is one.empty and one.name not in bound and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if len(missing) != 1 or missing[0].kind not in POSITIONAL:
+        raise refusal
+    lacks = missing[0].name
+    return PartialCall(task.call_of(args, kwargs, lacks), lacks, str(refusal.args[0]))
 
 
 def make_task(app: Application, fn: Callable[..., Any], name: str | None, options: Options) -> Task[Any, Any]:

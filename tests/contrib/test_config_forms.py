@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from outwork import Outwork
+from outwork.configuration.forms import from_mapping, from_worker_table, of_application
 from outwork.errors import SettingsError
-from outwork.forms import from_mapping, from_worker_table, of_application
 from outwork.settings import load
 from support.place import Place, place_in
 from support.redis_server import RedisServer

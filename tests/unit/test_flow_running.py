@@ -56,7 +56,7 @@ def times(error: Exception, number: int) -> Callable[[], None]:
 def test_a_job_is_given_back_while_the_store_is_away(
     app: Outwork, broker: Archive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_async: bool
 ) -> None:
-    monkeypatch.setattr("outwork.feeding.STORE_PAUSE", 0.01)
+    monkeypatch.setattr("outwork.attempt.STORE_PAUSE", 0.01)
     broker.on_look = times(BrokerUnavailable("the cable is out"), 3)
 
     @app.task

@@ -13,8 +13,8 @@ import pytest
 from outwork import Outwork
 from outwork.brokers.base import Accepted
 from outwork.brokers.memory import MemoryBroker
+from outwork.client.flusher import Flusher
 from outwork.errors import BrokerUnavailable, NotSerializable
-from outwork.flusher import Flusher
 from outwork.ids import new_job_id
 from outwork.job import Job
 from support.inside import memory_app

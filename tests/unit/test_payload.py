@@ -23,6 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outwork.declaring.payload import Payload
 from outwork.errors import (
     EnqueueError,
     HintError,
@@ -33,7 +34,6 @@ from outwork.errors import (
     Undecodable,
     WrongArguments,
 )
-from outwork.payload import Payload
 
 if TYPE_CHECKING:
     from fractions import Fraction

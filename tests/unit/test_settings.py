@@ -12,9 +12,10 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from outwork.brokers.url import anchored
+from outwork.configuration.keys import READERS
+from outwork.configuration.toml_lines import line_of
 from outwork.errors import SettingsError
-from outwork.settings import READERS, Loaded, RetentionSettings, Settings, WorkerSettings, flat, load
-from outwork.toml_lines import line_of
+from outwork.settings import Loaded, RetentionSettings, Settings, WorkerSettings, flat, load
 
 
 @pytest.fixture(autouse=True)

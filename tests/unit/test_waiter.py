@@ -11,9 +11,9 @@ import pytest
 
 from outwork import Outwork, ResultTimeout, TaskFailed
 from outwork.brokers.memory import MemoryBroker
+from outwork.client.waiter import Waiter
 from outwork.errors import BrokerUnavailable, JobNotFound, ResultNotReady
 from outwork.job import State
-from outwork.waiter import Waiter
 from support.inside import memory_app, working
 from support.waiting import until
 

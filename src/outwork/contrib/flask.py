@@ -25,10 +25,10 @@ from weakref import WeakKeyDictionary
 from outwork import app as applications
 from outwork.app import Outwork as Tasks
 from outwork.brokers import open_broker
+from outwork.configuration.forms import from_mapping
 from outwork.context import TaskContext
 from outwork.contrib.flask_cli import outwork_group, worker_command
 from outwork.errors import CannotLoad, DeclarationError, MissingDriver, SettingsError
-from outwork.forms import from_mapping
 from outwork.serving import asgi, wsgi
 
 if find_spec("flask") is None:

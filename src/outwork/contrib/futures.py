@@ -27,9 +27,9 @@ from msgspec import Raw
 
 from outwork import app as applications
 from outwork.app import Outwork
+from outwork.declaring.payload import Payload
 from outwork.errors import BrokerUnavailable, NotImportable, OutworkError
 from outwork.job import State
-from outwork.payload import Payload
 from outwork.result import TaskResult
 from outwork.task import Call, Task
 

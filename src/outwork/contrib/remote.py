@@ -12,9 +12,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from outwork import app as applications
 from outwork.app import Outwork
+from outwork.configuration.sections import Section
 from outwork.errors import DuplicateTask, MissingDriver, SettingsError
 from outwork.retry import Retry
-from outwork.sections import Section
 
 S = TypeVar("S", bound=Section)
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,8 +10,7 @@ from outwork import codec
 from outwork.app import Outwork
 from outwork.brokers.memory import MemoryBroker
 from outwork.job import Job, Record, State
-from outwork.partial import PartialCall
-from outwork.task import Call, Task
+from outwork.task import Call, PartialCall, Task
 
 P = ParamSpec("P")
 

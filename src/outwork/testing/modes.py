@@ -19,9 +19,9 @@ from outwork.app import Outwork
 from outwork.attempt import Attempt, begin
 from outwork.brokers.base import Claimed, Settlement, Share
 from outwork.brokers.memory import MemoryBroker
+from outwork.client.immediate import acall_here, call_here
 from outwork.durations import seconds_of
 from outwork.ids import new_claim_id
-from outwork.immediate import acall_here, call_here
 from outwork.job import Again, Dead, Outcome, State, Terms
 from outwork.testing.jobs import Jobs
 

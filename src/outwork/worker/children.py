@@ -20,7 +20,6 @@ import msgspec
 
 from outwork.attempt import Attempt
 from outwork.errors import ChildDied, TimeLimitExceeded
-from outwork.feeding import feed
 from outwork.job import Outcome, Release
 from outwork.worker import pipe
 from outwork.worker.child import Hello, News, Welcome
@@ -137,7 +136,7 @@ class _Servant:
                 self.attempt = None
 
     def _run(self, attempt: Attempt) -> Outcome:
-        if attempt.job.feed is not None and (unfed := feed(attempt)) is not None:
+        if attempt.job.feed is not None and (unfed := attempt.feed()) is not None:
             return unfed
         pipe_to_child = self._pipe or self._spawn()
         if attempt.stop_reason is not None:

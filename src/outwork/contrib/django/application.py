@@ -16,6 +16,7 @@ from django.utils import timezone
 from msgspec.structs import replace
 
 from outwork.app import Outwork
+from outwork.client.immediate import WORKER as CALLER
 from outwork.context import TaskContext as OutworkContext
 from outwork.context import current_context
 from outwork.contrib.django import connections, load
@@ -41,7 +42,6 @@ from outwork.events import (
     JobSnoozed,
     JobSucceeded,
 )
-from outwork.immediate import WORKER as CALLER
 from outwork.job import Failure, Job
 from outwork.task import Call
 from outwork.task import Task as CoreTask
@@ -49,7 +49,7 @@ from outwork.task import Task as CoreTask
 if TYPE_CHECKING:
     from outwork.contrib.django.backends import OutworkBackend
     from outwork.contrib.django.unsent import Outbox
-    from outwork.payload import Payload
+    from outwork.declaring.payload import Payload
 
 
 INTERRUPTED: Final = "builtins.KeyboardInterrupt"

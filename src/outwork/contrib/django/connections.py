@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections, transaction
 
+from outwork.client.immediate import WORKER as CALLER
 from outwork.context import TaskContext
-from outwork.immediate import WORKER as CALLER
 
 
 def around(context: TaskContext) -> Iterator[None]:

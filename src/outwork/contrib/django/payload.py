@@ -15,8 +15,8 @@ from typing import Any, Final
 from msgspec import Raw
 
 from outwork.contrib.django.compat import normalize_json
+from outwork.declaring.payload import Payload
 from outwork.errors import NotSerializable, PayloadTooLarge, ResultNotSerializable, Undecodable, WrongArguments
-from outwork.payload import Payload
 
 PLAIN: Final = (str, int, float, bool)
 

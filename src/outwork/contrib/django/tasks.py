@@ -9,14 +9,14 @@ from typing import Any, Final, TypeVar
 
 from django.utils.module_loading import import_string
 
-from outwork.admission import needs_of
-from outwork.bounds import Key, Limit
 from outwork.brokers.base import Capabilities
+from outwork.client.admission import needs_of
 from outwork.contrib.django.compat import InvalidTask, Task
 from outwork.contrib.django.payload import required_parameters
+from outwork.declaring.bounds import Key, Limit
+from outwork.declaring.options import Delivery, Duration, Executor, Options, make_options
 from outwork.errors import DeclarationError, InvalidOption
 from outwork.job import DEFAULT_QUEUE
-from outwork.options import Delivery, Duration, Executor, Options, make_options
 from outwork.retry import Retry
 from outwork.schedule import Misfire
 from outwork.ties import Conflict

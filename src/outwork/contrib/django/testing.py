@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outwork.attempt import Attempt, begin
 from outwork.brokers.base import Broker, Filter, Settlement, Share, Store
+from outwork.client.immediate import WORKER, call_here
 from outwork.contrib.django.application import backend_of
 from outwork.contrib.django.compat import Task, TaskResult
 from outwork.errors import Unsupported
 from outwork.ids import new_claim_id
-from outwork.immediate import WORKER, call_here
 
 if TYPE_CHECKING:
     from outwork.contrib.django.backends import OutworkBackend

@@ -20,9 +20,9 @@ from outwork.contrib.mail.message import Attachment, Letter, Mail, OpenReference
 from outwork.contrib.mail.settings import MailSettings
 from outwork.contrib.mail.smtp import deliver
 from outwork.contrib.remote import FOR_A_DAY, Remote
+from outwork.declaring.options import When
 from outwork.errors import PayloadTooLarge
 from outwork.job import DEFAULT_QUEUE
-from outwork.options import When
 from outwork.result import TaskResult
 from outwork.retry import Retry
 from outwork.task import Call, Task

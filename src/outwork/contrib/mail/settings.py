@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Final, Literal
 
-from outwork.sections import Seconds, Secret, Section
+from outwork.configuration.sections import Seconds, Secret, Section
 
 PORTS: Final = {"none": 25, "starttls": 587, "ssl": 465}
 

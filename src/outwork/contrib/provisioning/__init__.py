@@ -23,9 +23,9 @@ from msgspec import Struct
 from outwork.app import Outwork
 from outwork.contrib.provisioning.settings import ProvisioningSettings, ScimClient
 from outwork.contrib.remote import FOR_A_DAY, Remote, need
+from outwork.declaring.options import When
 from outwork.errors import GiveUp, InvalidMessage, SettingsError
 from outwork.job import DEFAULT_QUEUE
-from outwork.options import When
 from outwork.result import TaskResult
 from outwork.retry import Retry
 from outwork.task import Call, Task

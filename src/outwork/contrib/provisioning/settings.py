@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from msgspec import field
 
-from outwork.sections import Seconds, Secret, Section
+from outwork.configuration.sections import Seconds, Secret, Section
 
 
 class ScimClient(Section, frozen=True, kw_only=True):

@@ -22,9 +22,9 @@ from outwork.app import Outwork
 from outwork.contrib.remote import FOR_A_DAY, Remote, need
 from outwork.contrib.sms.settings import SmsSettings
 from outwork.contrib.sms.text import MOST_PARTS, Coding, encode, header, split
+from outwork.declaring.options import When
 from outwork.errors import InvalidMessage
 from outwork.job import DEFAULT_QUEUE
-from outwork.options import When
 from outwork.result import TaskResult
 from outwork.retry import Retry
 from outwork.task import Call, Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from outwork.sections import Seconds, Secret, Section
+from outwork.configuration.sections import Seconds, Secret, Section
 
 LONGEST: Final = {"user": 15, "password": 8, "system_type": 12}
 """SMPP 3.4, 4.1.1: longer ones have no place in a bind."""

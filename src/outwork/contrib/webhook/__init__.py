@@ -26,10 +26,10 @@ from outwork.contrib.remote import FOR_A_DAY, Remote, need
 from outwork.contrib.webhook.addresses import permitted
 from outwork.contrib.webhook.settings import WebhookSettings
 from outwork.contrib.webhook.signature import headers_of, key_of, new_secret
+from outwork.declaring.options import When
 from outwork.errors import GiveUp, InvalidMessage, SettingsError
 from outwork.ids import new_job_id
 from outwork.job import DEFAULT_QUEUE
-from outwork.options import When
 from outwork.result import TaskResult
 from outwork.retry import Retry
 from outwork.task import Call, Task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+from outwork.configuration.sections import Seconds, Secret, Section
 from outwork.contrib.webhook.signature import key_of
-from outwork.sections import Seconds, Secret, Section
 
 
 class WebhookSettings(Section, frozen=True, kw_only=True):

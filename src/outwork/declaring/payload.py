@@ -23,6 +23,7 @@ from typing import Any, Final, NoReturn, TypeAlias, Union, get_type_hints
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from outwork.declaring.providers import Provided, Provision
 from outwork.errors import (
     HintError,
     NaiveDatetime,
@@ -32,7 +33,6 @@ from outwork.errors import (
     Undecodable,
     WrongArguments,
 )
-from outwork.providers import Provided, Provision
 
 MAX_PAYLOAD: Final = 1_048_576
 

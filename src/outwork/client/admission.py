@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from outwork.brokers.base import Broker, Capabilities
+from outwork.declaring.options import Options
 from outwork.errors import UnknownQueue, Unsupported
-from outwork.options import Options
 from outwork.task import Task
 
 

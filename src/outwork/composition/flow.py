@@ -1,6 +1,6 @@
 """Jobs that are enqueued together: one after the other, beside each other, and what follows when all have ended.
 
-`docs/composition.md` tells it by examples, `outwork.weaving` makes the jobs, `outwork.feeding` is the worker's side.
+`docs/composition.md` tells it by examples, `weaving` makes the jobs, `outwork.feeding` is the side of the worker.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
+from outwork.composition.sending import Sent, app_of, asend, send
+from outwork.composition.weaving import Beside, Line, Node, Web
 from outwork.errors import InvalidOption
-from outwork.partial import PartialCall
 from outwork.result import FlowResult, GroupResult, TaskResult
-from outwork.sending import Sent, app_of, asend, send
-from outwork.task import Call, Task
-from outwork.weaving import Beside, Line, Node, Web
+from outwork.task import Call, PartialCall, Task
 
 R = TypeVar("R")
 S = TypeVar("S")

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from outwork.brokers.base import Broker
 from outwork.brokers.memory import MemoryBroker
+from outwork.client.immediate import arun_here, run_here
+from outwork.composition.weaving import Web, in_order
 from outwork.errors import EnqueueError, OutworkError, PartlyEnqueued, Unsupported
-from outwork.immediate import arun_here, run_here
 from outwork.job import Job, Record
-from outwork.weaving import Web, in_order
 
 if TYPE_CHECKING:
     from outwork.app import Outwork

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from outwork.bounds import Key, Limit, UniqueRule, as_fair_key, limits_of, unique_rule
+from outwork.declaring.bounds import Key, Limit, UniqueRule, as_fair_key, limits_of, unique_rule
 from outwork.durations import seconds_of
 from outwork.errors import DeclarationError, InvalidOption, NaiveDatetime
 from outwork.job import DEFAULT_QUEUE, PRIORITY_MAX, PRIORITY_MIN
@@ -28,7 +28,7 @@ DEFAULT_RETRY: Final = Retry()
 
 
 class Follower(NamedTuple):
-    """What is to run after a job, when that ended so: a step of `outwork.flow`."""
+    """What is to run after a job, when that ended so: a step of `outwork.composition.flow`."""
 
     when: Literal["successful", "failed"]
     step: Any

@@ -10,10 +10,10 @@ from typing import Any, Final, cast
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from outwork.configuration.sections import Found
+from outwork.configuration.toml_lines import line_of
 from outwork.errors import InvalidSchedule, SettingsError
 from outwork.schedule import Misfire, make_periodic
-from outwork.sections import Found
-from outwork.toml_lines import line_of
 
 TABLE: Final = "periodic"
 ABOVE: Final = f"{TABLE}."

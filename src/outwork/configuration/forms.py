@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final, cast
 
+from outwork.configuration.keys import LISTS, WHOLE
 from outwork.errors import SettingsError
 
 KINDS: Final = ("thread", "subprocess", "redis")
@@ -101,8 +102,6 @@ def _flattened(mapping: Mapping[str, object], above: str = "") -> list[tuple[str
 
 def _read_text(key: str, value: Any) -> object:
     """A text that stands for a list or a number, as an environment variable holds it."""
-    from outwork.settings import LISTS, WHOLE
-
     if not isinstance(value, str):
         return value
     if key in LISTS:

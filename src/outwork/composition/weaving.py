@@ -13,8 +13,7 @@ from outwork.errors import InvalidOption, NotSerializable, Unsupported
 from outwork.feeding import takes_failures
 from outwork.ids import new_job_id, numbered
 from outwork.job import Feed, Job
-from outwork.partial import PartialCall, first_parameter
-from outwork.task import Application, Call, Step, Task
+from outwork.task import POSITIONAL, Application, Call, PartialCall, Step, Task
 from outwork.ties import Ties
 
 MOST_WAITING: Final = 1_000
@@ -45,7 +44,7 @@ class Node:
         self.call: Call[Any] = step.call if isinstance(step, PartialCall) else step
         self.into = self.partial.lacks if self.partial else ""
         if bytes(self.call.args) == b"{}" and not self.into:
-            self.into = first_parameter(self.call.task)
+            self.into = _first_parameter(self.call.task)
         self.level = level
         self.id = job_id
         self.extra = extra
@@ -241,3 +240,9 @@ def _refused(hint: Any, sample: bytes) -> bool:
 def in_order(nodes: Sequence[Node]) -> list[Node]:
     """Those that wait before those that they wait for."""
     return sorted(nodes, key=lambda node: -node.level)
+
+
+def _first_parameter(task: Task[..., Any]) -> str:
+    """The name of the first positional parameter; "" where there is none."""
+    first = next(iter(task.signature.parameters.values()), None)
+    return first.name if first is not None and first.kind in POSITIONAL else ""

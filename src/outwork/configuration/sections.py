@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
+from outwork.configuration.toml_lines import line_of
 from outwork.durations import seconds_of
 from outwork.errors import SettingsError
-from outwork.toml_lines import line_of
 
 SECTIONS: Final[Mapping[str, str]] = {
     "mail": "outwork.contrib.mail.settings:MailSettings",
