@@ -67,9 +67,10 @@ class Attempt:
     """
 
     __slots__ = (
+        "arrived_at",
         "claimed",
-        "claimed_at",
         "context",
+        "held_since",
         "job",
         "started_at",
         "stop_reason",
@@ -81,7 +82,9 @@ class Attempt:
         self.job = job
         self.task = task
         self.context = TaskContext(job, claimed, worker)
-        self.claimed_at = 0.0
+        self.held_since = 0.0
+        """When its lease was last asked for, and was granted: no server counts it from an earlier moment."""
+        self.arrived_at = 0.0
         self.started_at = 0.0
         """Readings of this process' monotonic clock, kept by the worker."""
         self.stop_reason: BaseException | Cancelled | Release | None = None

@@ -16,7 +16,7 @@ from outwork.worker.slots import Ended, Slots
 class Waiting:
     """What is asked of an attempt in the backlog."""
 
-    claimed_at = 0.0
+    arrived_at = 0.0
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ BATCH: Final = 200
 """Jobs claimed at once at most: beyond that PostgreSQL gets slower again (measured: 73 k/s at 200, 43 k/s at 1,000)."""
 PREFETCH_SECONDS: Final = 0.05
 PREFETCH_PATIENCE: Final = 0.1
-"""Prefetched jobs that have waited so long are given back."""
+"""Prefetched jobs that have waited here for so long are given back."""
 OFFER_SECONDS: Final = 1.0
 """For so long at most a worker with a backlog claims only what may be prefetched."""
 
@@ -92,7 +92,7 @@ class Appetite:
         """Whether prefetched jobs have waited too long: a long task must not hold them back. Nothing is prefetched
         then until something has ended."""
         oldest = self._slots.oldest()
-        if oldest is not None and self._slots.free <= 0 and monotonic() - oldest.claimed_at > PREFETCH_PATIENCE:
+        if oldest is not None and self._slots.free <= 0 and monotonic() - oldest.arrived_at > PREFETCH_PATIENCE:
             self._slow = True
         return self._slow and oldest is not None
 

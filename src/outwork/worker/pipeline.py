@@ -17,7 +17,7 @@ from outwork.worker.slots import Ended
 
 class Exchange:
     """One exchange: what it settles and asks for, and its answer or error once it is back. `apart`: attempts that start
-    when it is."""
+    when it is. `first_asked`: when its claim id was sent for the first time, if this is a repetition."""
 
     def __init__(
         self,
@@ -27,12 +27,13 @@ class Exchange:
         room: int,
         free: int,
         apart: list[Attempt],
+        first_asked: float | None = None,
     ) -> None:
         self.claim_id = claim_id
         self.pending = pending
         self.room = room
         self.apart = apart
-        self.began = monotonic()
+        self.began = monotonic() if first_asked is None else first_asked
         self.answer: Exchanged | None = None
         self.error: Exception | None = None
         self._settlements = [Settlement(one.claimed.id, one.claimed.claim_id, one.outcome) for one in pending]

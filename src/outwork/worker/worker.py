@@ -86,8 +86,8 @@ class Worker:
         self._steering = Steering(self.broker, self.id, self._hand, self._cancel, self._pauses_changed)
         self._pipeline = Pipeline(self.broker, self.id, self.bell)
         self._appetite = Appetite(self.slots, plan, self._steering.queue_goes_on, self._pipeline.depth)
-        self._open_claims: list[str] = []
-        self._renewed_at = 0.0
+        self._open_claims: dict[str, float] = {}
+        """Claim ids whose answer did not come, and when each was first asked for."""
         self._may_be_work = True
         self._reconsider = False
         self._listen_soon = False
@@ -265,8 +265,8 @@ class Worker:
         room = self._room()
         free = 0 if goes_ahead else self._appetite.free(self._pipeline.asked)
         shares = self._appetite.shares(room, list(self._hand.values()), pending) if room else []
-        claim_id = self._open_claims.pop() if self._open_claims else new_claim_id()
-        exchange = Exchange(claim_id, pending, shares, room, min(free, room), self._apart)
+        claim_id, first_asked = self._open_claims.popitem() if self._open_claims else (new_claim_id(), None)
+        exchange = Exchange(claim_id, pending, shares, room, min(free, room), self._apart, first_asked)
         self._pipeline.begin(exchange)
         self._unsettled, self._apart = [], []
         if goes_ahead:
@@ -286,7 +286,7 @@ class Worker:
             if exchange.error is not None:
                 self._unsettled = exchange.pending + self._unsettled
                 self._apart += exchange.apart
-                self._open_claims.append(exchange.claim_id)
+                self._open_claims[exchange.claim_id] = exchange.began
                 self._outage.failed(exchange.error, len(self._unsettled))
             elif exchange.answer is not None:
                 self._outage.over()
@@ -326,14 +326,14 @@ class Worker:
 
     def _take(self, exchange: Exchange, answer: Exchanged) -> None:
         """Start or shelve the claimed jobs, and decide whether there may be more."""
-        attempts = exchange.apart
+        attempts, now = exchange.apart, monotonic()
         suspects: list[Attempt] = []
         for claimed in answer.claimed:
             begun = begin(claimed, self._tasks, self.id)
             if isinstance(begun, Attempt) and not self._steering.task_goes_on(begun.job.task):
                 self._unsettled.append(Ended(claimed, Hold()))
             elif isinstance(begun, Attempt):
-                begun.claimed_at = exchange.began
+                begun.held_since, begun.arrived_at = exchange.began, now
                 (suspects if claimed.crashes and begun.suspect else attempts).append(begun)
             else:
                 self._unsettled.append(Ended(claimed, begun))
@@ -394,11 +394,7 @@ class Worker:
 
     def _may_start(self, attempt: Attempt, now: float) -> bool:
         """Whether the lease still holds: a process that was frozen must not start what others have by now."""
-        if (
-            self._closed
-            or attempt.stop_reason is not None
-            or now - max(attempt.claimed_at, self._renewed_at) >= self.broker.terms.lease
-        ):
+        if self._closed or attempt.stop_reason is not None or now - attempt.held_since >= self.broker.terms.lease:
             return False
         limit = attempt.task.options.timeout
         if limit is not None and self._runner_of(attempt) is not self._children:
@@ -452,12 +448,15 @@ class Worker:
         )
 
     def _on_extended(self, began: float, claims: Iterable[Claim], extended: Extended) -> None:
-        self._renewed_at = began
-        if extended.lost:
-            settling = self._pipeline.settling(self._unsettled)
-            for claim in claims:
-                if claim.job_id in extended.lost and claim not in settling:
-                    self._lose(claim)
+        settling = self._pipeline.settling(self._unsettled) if extended.lost else set[Claim]()
+        for claim in claims:
+            attempt = self._hand.get(claim.job_id)
+            if attempt is None or attempt.claimed.claim_id != claim.claim_id:
+                continue  # settled or given back, and perhaps claimed anew, since it was asked
+            if claim.job_id not in extended.lost:
+                attempt.held_since = began
+            elif claim not in settling:
+                self._lose(attempt)
         self._cancel(extended.cancel)
 
     def _cancel(self, ids: Iterable[str]) -> None:
@@ -468,14 +467,12 @@ class Worker:
                 attempt.context.cancelled = True
                 self._limits.stop(attempt, Cancelled())
 
-    def _lose(self, claim: Claim) -> None:
-        """A lease ran out, unless the job was settled or given back (and perhaps claimed anew) since it was asked."""
-        attempt = self._hand.get(claim.job_id)
-        if attempt is None or attempt.claimed.claim_id != claim.claim_id:
-            return
-        self._hand.pop(claim.job_id, None)
+    def _lose(self, attempt: Attempt) -> None:
+        """A lease ran out."""
+        job_id = attempt.claimed.id
+        self._hand.pop(job_id, None)
         attempt.stop_reason = Release()  # not started if it waits; if it runs, its outcome will be stale
-        logger.warning("job %s: its lease was lost; another worker may run it", claim.job_id)
+        logger.warning("job %s: its lease was lost; another worker may run it", job_id)
 
     def _on_tended(self, tended: Tended) -> None:
         self._buried += tended.buried + tended.expired
