@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from contextvars import copy_context
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from outwork import codec
 from outwork.brokers.base import Claimed
 from outwork.context import TaskContext, running
@@ -46,7 +44,7 @@ from outwork.events import (
 )
 from outwork.feeding import filled, members
 from outwork.job import MISSES_ALLOWED, Again, Cancelled, Dead, Done, Failure, Feed, Job, Outcome, Release, remember
-from outwork.retry import next_delay
+from outwork.retry import for_any_error, next_delay
 from outwork.task import Task
 
 logger = logging.getLogger("outwork")
@@ -241,7 +239,7 @@ class Attempt:
                 return self._dead(wrong)
         policy = self.task.options.retry
         if isinstance(error, HookFailed):  # the policy's exceptions are the task's
-            policy = replace(policy, on=(BaseException,), give_up_on=())
+            policy = for_any_error(policy)
         delay = next_delay(policy, self.claimed.failures + 1, error, random.random())
         if delay is None:
             return self._dead(error)

@@ -55,7 +55,7 @@ class HintError(OutworkError, TypeError):
 
 
 class UnknownOption(DeclarationError, TypeError):
-    """`@task` or `using` has no option of this name."""
+    """`@task`, `using` or `Retry` has no option of this name."""
 
     code = "OW113"
 

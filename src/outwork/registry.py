@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from outwork.declaring.bounds import Key, Limit
-from outwork.declaring.habits import known_options
 from outwork.declaring.options import UNSET, Delivery, Duration, Executor, Unset, make_options
 from outwork.declaring.providers import Providers
 from outwork.errors import DuplicateTask
+from outwork.habits import known_options
 from outwork.hooks import Hooks
 from outwork.job import DEFAULT_QUEUE
 from outwork.retry import Retry

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import log
 
-from msgspec import Struct
-
 from outwork.durations import seconds_of
 from outwork.errors import DeclarationError, GiveUp, TryAgain
+from outwork.habits import known_fields
 
 
-class Retry(Struct, frozen=True, kw_only=True):
+@known_fields
+@dataclass(frozen=True, kw_only=True)
+class Retry:
     """When a failed attempt is repeated.
 
     The n-th repetition (from 0) waits a random time between 0 and `delay` x `factor`^n, at most `max_delay` ("full
@@ -55,6 +57,11 @@ class Retry(Struct, frozen=True, kw_only=True):
 
 NEVER = Retry(max_attempts=1)
 """The policy of a task declared with `retry=None`."""
+
+
+def for_any_error(policy: Retry) -> Retry:
+    """The same policy, whatever was raised."""
+    return replace(policy, on=(BaseException,), give_up_on=())
 
 
 def next_delay(policy: Retry, failed: int, error: BaseException, chance: float) -> float | None:

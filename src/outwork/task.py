@@ -27,7 +27,6 @@ from msgspec.structs import replace
 
 from outwork.context import TaskContext, direct_context
 from outwork.declaring.bounds import Key, as_fair_key, ties_of
-from outwork.declaring.habits import explain_method, known_options
 from outwork.declaring.options import (
     Duration,
     Follower,
@@ -42,6 +41,7 @@ from outwork.declaring.options import (
 from outwork.declaring.payload import Payload
 from outwork.declaring.providers import Providers
 from outwork.errors import DeclarationError, HintError, InvalidOption, NotImportable, Unsupported, WrongArguments
+from outwork.habits import explain_method, known_options
 from outwork.hooks import Hooks
 from outwork.ids import new_job_id
 from outwork.job import WIRE_VERSION, Job, Record

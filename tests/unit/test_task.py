@@ -394,6 +394,25 @@ def test_using_says_so_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_retries": 3}, r"^OW113 Retry\(\) has no option 'max_retries'\. Write max_attempts=\.\.\., which counts"),
+        ({"autoretry_for": (OSError,)}, r"'autoretry_for'\. Write on=\(\.\.\.,\)$"),
+        ({"max_dely": 3}, r"'max_dely'\. Write max_delay=\.\.\.$"),
+        ({"colour": 3}, r"'colour'\. There are max_attempts, delay, "),
+    ],
+)
+def test_a_retry_of_another_library_is_said_in_our_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnknownOption, match=said):
+        Retry(**options)
+
+
+def test_a_retry_takes_its_options_by_name() -> None:
+    with pytest.raises(UnknownOption, match=r"by name, for example Retry\(max_attempts=3\)$"):
+        Retry(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize(
     ("method", "said"), [("delay", r"write .*\.plain\.enqueue\(\.\.\.\)$"), ("kiq", r"aenqueue"), ("zzz", "no 'zzz'$")]
 )
 def test_a_method_of_another_library_is_said_in_our_words(method: str, said: str) -> None:

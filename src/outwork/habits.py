@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from outwork.errors import UnknownOption
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _ENQUEUE: Final = ".enqueue(...)"
 _USING: Final = ".using(run_after=..., queue_name=..., priority=...).enqueue(...)"
@@ -68,6 +69,34 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 """What to write for an option of another library."""
 
+_ATTEMPTS: Final = "max_attempts=..., which counts the first attempt, too"
+RETRY_OPTIONS: Final[Mapping[str, str]] = {
+    "max_retries": _ATTEMPTS,
+    "retries": _ATTEMPTS,
+    "max": _ATTEMPTS,
+    "max_tries": _ATTEMPTS,
+    "attempts": _ATTEMPTS,
+    "interval": "delays=(...,), in seconds",
+    "countdown": "delay=...",
+    "wait": "delay=...",
+    "retry_delay": "delay=...",
+    "default_retry_delay": "delay=...",
+    "min_backoff": "delay=..., in seconds",
+    "backoff": "factor=...",
+    "retry_backoff": "factor=...",
+    "exponential_wait": "factor=...",
+    "max_backoff": "max_delay=..., in seconds",
+    "max_interval": "max_delay=...",
+    "retry_backoff_max": "max_delay=...",
+    "retry_jitter": "jitter=...",
+    "autoretry_for": "on=(...,)",
+    "retry_on": "on=(...,)",
+    "exceptions": "on=(...,)",
+    "throws": "give_up_on=(...,)",
+    "dont_autoretry_for": "give_up_on=(...,)",
+}
+"""What to write for an argument of another library's retry policy."""
+
 
 def explain_method(task: str, name: str) -> str:
     """What an AttributeError says where a task has no such method."""
@@ -84,14 +113,32 @@ def known_options(function: F) -> F:
     def run(*args: Any, **options: Any) -> Any:
         for name in options:
             if name not in known:
-                raise UnknownOption(_explain_option(function.__name__, name, known))
+                raise UnknownOption(_explain_option(function.__name__, name, known, OPTIONS))
         return function(*args, **options)
 
     return run  # type: ignore[return-value]
 
 
-def _explain_option(function: str, name: str, known: tuple[str, ...]) -> str:
+def known_fields(policy: type[T]) -> type[T]:
+    """Let a dataclass whose fields are given by name say of one that it does not have what it is called here."""
+    make, known = policy.__init__, tuple(policy.__annotations__)
+
+    @functools.wraps(make)
+    def run(self: T, *args: Any, **options: Any) -> None:
+        if args:
+            line = f"{policy.__name__}({known[0]}={args[0]!r})"
+            raise UnknownOption(f"{policy.__name__}() takes its options by name, for example {line}")
+        for name in options:
+            if name not in known:
+                raise UnknownOption(_explain_option(policy.__name__, name, known, RETRY_OPTIONS))
+        make(self, **options)
+
+    policy.__init__ = run  # type: ignore[assignment]
+    return policy
+
+
+def _explain_option(function: str, name: str, known: tuple[str, ...], elsewhere: Mapping[str, str]) -> str:
     close = get_close_matches(name, known, n=1)
-    here = OPTIONS.get(name) or (f"{close[0]}=..." if close else None)
+    here = elsewhere.get(name) or (f"{close[0]}=..." if close else None)
     advice = f"Write {here}" if here else f"There are {', '.join(one for one in known if one != 'self')}"
     return f"{function}() has no option {name!r}. {advice}"
