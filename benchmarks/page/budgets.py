@@ -256,10 +256,20 @@ def missed(book: Book) -> str:
         found = [one for one in verdicts(book) if one.budget is budget and one.met is False]
         if found:
             said = "; ".join(filter(None, (_short(one) for one in found)))
-            known = [budget.limits.get(one.subject, budget.limits.get("", "")) for one in found]
-            whys = " ".join(dict.fromkeys(why for why in known if why))
+            known = {one.subject: budget.limits.get(one.subject, budget.limits.get("", "")) for one in found}
+            whys = _reasons(known)
             lines.append(f"- **{budget.what}**: {said}. {whys}".rstrip() + "\n")
     return "".join(lines) or "None of those that are measured.\n"
+
+
+def _reasons(known: Mapping[str, str]) -> str:
+    """Each reason once; with its subjects, where it is not that of all."""
+    by_reason: dict[str, list[str]] = {}
+    for subject, why in known.items():
+        by_reason.setdefault(why, []).append(subject)
+    if len(by_reason) == 1:
+        return next(iter(by_reason))
+    return " ".join(f"{', '.join(subjects)}: {why[0].lower()}{why[1:]}" for why, subjects in by_reason.items() if why)
 
 
 def _short(verdict: Verdict) -> str:

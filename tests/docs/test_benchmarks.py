@@ -177,3 +177,12 @@ def test_plots_are_drawn_alike_each_time(race: Recorder, tmp_path: Path) -> None
 )
 def test_a_number_has_the_digits_that_mean_something(value: float, shown: str) -> None:
     assert number(value) == shown
+
+
+def test_a_reason_names_its_server_where_it_is_not_that_of_all(book: Book, tmp_path: Path) -> None:
+    with recording("endtoend", folder=tmp_path) as run:
+        for server in ("SQLite", "Redis", "PostgreSQL"):
+            run.add(server, "drain, one process", "jobs/s", 10_000)
+    missed = budgets.missed(book)
+    assert ". Redis: the server's own process" in missed
+    assert ". PostgreSQL: the server's own process" in missed
