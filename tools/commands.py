@@ -56,7 +56,7 @@ def _options(context: click.Context) -> Iterator[tuple[str, list[str]]]:
 
 
 def _section(context: click.Context) -> str:
-    usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
+    usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)]).rstrip()
     rows = [row for name, row in _options(context) if name not in EVERYWHERE]
     text = f"\n## {context.command_path}\n\n```text\n{usage}\n```\n\n{_prose(cleandoc(context.command.help or ''))}\n"
     return f"{text}\n{_table(rows)}" if rows else text

@@ -458,3 +458,11 @@ def test_init_overwrites_nothing(run: Run, write: Write) -> None:
 def test_migrate_has_nothing_to_do_without_tables(run: Run) -> None:
     assert "nothing to do: memory: has no tables" in run("migrate", "-A", "shop").stdout
     assert "contradict" in run("migrate", "-A", "shop", "--check", "--sql", code=2).stderr
+
+
+# ---- pause ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_a_bare_name_is_asked_what_it_is(run: Run, command: str) -> None:
+    assert f"outwork {command} --queue mail  or  --task mail" in run(command, "mail", code=2).output

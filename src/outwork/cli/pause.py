@@ -13,8 +13,15 @@ from outwork.cli.output import say
 R = TypeVar("R")
 
 
+def _refuse_bare(ctx: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        line = f"{ctx.command_path} --queue {names[0]}"
+        raise click.UsageError(f"is {names[0]!r} a queue or a task? Write  {line}  or  --task {names[0]}")
+
+
 def what_options(function: Callable[..., R]) -> Callable[..., R]:
-    """Add `--queue` and `--task`."""
+    """Add `--queue` and `--task`, and say so to those who give a bare name."""
+    function = click.argument("names", nargs=-1, metavar="", callback=_refuse_bare, expose_value=False)(function)
     function = click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="A task, by its name.")(
         function
     )
