@@ -10,7 +10,7 @@ from outwork.configuration.sections import Seconds, Secret, Section
 
 
 class ScimClient(Section, frozen=True, kw_only=True):
-    """An application that is told.
+    """Where one of them is reached, and how.
 
     - url: where its SCIM endpoints are: `https://wiki.example.org/scim/v2`
     - token: its bearer token
