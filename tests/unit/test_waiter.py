@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Collection
+from pathlib import Path
 
 import pytest
 
@@ -239,3 +240,24 @@ def test_waiting_does_not_block_the_event_loop() -> None:
 
     assert asyncio.run(main()) == 50
     assert isinstance(broker, MemoryBroker)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///{0}/jobs.db", r"Workers online: none\. Start one:  outwork worker --queues default$"),
+        ("sqlite:///{0}/jobs.db?embedded=true", r"starts in the application's web process, with its first request$"),
+        ("thread:", r"starts in this process$"),
+        ("dummy:", r"still ready after 0\.01 s: dummy: runs no jobs\. Set another broker, or use immediate:$"),
+    ],
+)
+def test_a_timeout_says_why_nobody_takes_the_job(url: str, said: str, tmp_path: Path) -> None:
+    app = Outwork(url.format(tmp_path))
+
+    @app.task(name="work")
+    def work() -> None: ...
+
+    app.hold_worker()  # as where this is not the process that serves
+    with pytest.raises(ResultTimeout, match=said):
+        work.enqueue().get(timeout=0.01)
+    app.close()

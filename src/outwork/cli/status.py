@@ -70,7 +70,10 @@ def status_command(target: Target, as_json: bool, channels: str | None) -> None:
         kind, _, name = what.partition(":")
         say(f"{kind} {name} is paused", colour="yellow")
     say()
-    _say_workers(workers, now, only_foreign=bool(queues) and all(foreign(queue) for queue in queues))
+    if app.broker.runs_in == "embedded" and not workers:
+        say("no worker is running: it is inside the application's web process, and starts with the first request")
+    else:
+        _say_workers(workers, now, only_foreign=bool(queues) and all(foreign(queue) for queue in queues))
     _say_unserved(queues, workers)
     say_channels(layers, surveys)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from outwork.brokers.base import Broker, Store
+from outwork.brokers.base import Broker, Presence, Store
 from outwork.errors import ResultTimeout
 from outwork.job import Record, State
 
@@ -104,9 +104,19 @@ def timed_out(job_id: str, timeout: float | None, record: Record | None, broker:
     text = f"job {job_id} is still {record.state.lower()} after {timeout:g} s"
     workers = broker.workers()
     if record.state is State.READY and not any(record.queue in worker.queues for worker in workers):
-        online = ", ".join(f"{worker.worker} ({', '.join(worker.queues)})" for worker in workers) or "none"
-        text += (
-            f": no worker is listening on queue {record.queue!r} of {broker.url}. Workers online: {online}. "
-            f"Start one:  outwork worker --queues {record.queue}"
-        )
+        text += f": {_nobody(record.queue, broker, workers)}"
     return ResultTimeout(text)
+
+
+def _nobody(queue: str, broker: Broker, workers: Sequence[Presence]) -> str:
+    """Why nobody takes the jobs of this queue, and what to do about it."""
+    if broker.runs_in == "nowhere":
+        return f"{broker.url} runs no jobs. Set another broker, or use immediate:"
+    online = ", ".join(f"{worker.worker} ({', '.join(worker.queues)})" for worker in workers) or "none"
+    text = f"no worker is listening on queue {queue!r} of {broker.url}. Workers online: {online}. "
+    if broker.runs_in == "embedded" and not workers:
+        where = (
+            "the application's web process, with its first request" if broker.capabilities.shared else "this process"
+        )
+        return f"{text}This broker's worker starts in {where}"
+    return f"{text}Start one:  outwork worker --queues {queue}"
