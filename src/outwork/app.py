@@ -17,7 +17,7 @@ from outwork import codec
 from outwork.brokers import open_broker
 from outwork.brokers.base import Accepted, Broker, JoinsTransactions, Standing, Store
 from outwork.brokers.memory import MemoryBroker
-from outwork.client import inquiry
+from outwork.client import blocking, inquiry
 from outwork.client.admission import check
 from outwork.client.immediate import arun_here, run_here
 from outwork.client.joining import is_asynchronous, joined_connection, joining
@@ -284,8 +284,8 @@ class Outwork(Registry):
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             if self.hooks.listens:
                 self.hooks.tell_enqueued([job])
-            return self.result_of(call, job, run_here(broker, job, self._tasks))
-        [answer] = broker.enqueue([job])
+            return self.result_of(call, job, blocking.enqueueing(run_here, broker, job, self._tasks))
+        [answer] = blocking.enqueueing(broker.enqueue, [job])
         if isinstance(answer, EnqueueError):
             raise answer
         return self._enqueued(call, job, broker, answer)
@@ -376,7 +376,7 @@ class Outwork(Registry):
         accepted = [result.id for result in before]
         try:
             broker, jobs = self._admitted(batch)
-            answers = broker.enqueue(jobs)
+            answers = blocking.enqueueing(broker.enqueue, jobs)
         except Exception as error:
             if not accepted:
                 raise
@@ -434,7 +434,7 @@ class Outwork(Registry):
             return record
         future = self._waiter.watch(job_id)
         try:
-            future.result(timeout)
+            blocking.wait_for(future, timeout)
         except TimeoutError:
             raise self._timed_out(job_id, timeout) from None
         finally:

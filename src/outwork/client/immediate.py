@@ -7,13 +7,13 @@ the result and logged with its traceback, not raised into the web request. Time 
 from __future__ import annotations
 
 import logging
-import sys
 from contextvars import copy_context
 from typing import Final
 
 from outwork.attempt import Attempt, Tasks, begin, failure_of
 from outwork.brokers.base import Claimed, Settlement
 from outwork.brokers.memory import MemoryBroker
+from outwork.client.blocking import loop_runs_here
 from outwork.errors import UnknownTask, Unsupported
 from outwork.ids import new_claim_id
 from outwork.job import Dead, Failure, Job, Outcome, Record, Release, remember
@@ -53,7 +53,7 @@ async def arun_here(broker: MemoryBroker, job: Job, tasks: Tasks) -> Record:
 
 def call_here(attempt: Attempt) -> Outcome:
     """Run an attempt on this thread; that of an async task beside it, if an event loop runs here."""
-    if attempt.task.is_async and _loop_runs_here():
+    if attempt.task.is_async and loop_runs_here():
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1, "outwork-immediate") as thread:
@@ -88,11 +88,3 @@ def _settle(broker: MemoryBroker, claimed: Claimed, job: Job, outcome: Outcome) 
     [record] = broker.get([job.id])
     assert record is not None
     return record
-
-
-def _loop_runs_here() -> bool:
-    if "asyncio" not in sys.modules:
-        return False
-    from asyncio import _get_running_loop
-
-    return _get_running_loop() is not None

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from outwork.brokers.base import Broker
 from outwork.brokers.memory import MemoryBroker
+from outwork.client.blocking import enqueueing
 from outwork.client.immediate import arun_here, run_here
 from outwork.composition.weaving import Web, in_order
 from outwork.errors import EnqueueError, OutworkError, PartlyEnqueued, Unsupported
@@ -87,7 +88,7 @@ def _send(app: Outwork, broker: Broker, jobs: list[Job]) -> None:
     for start in range(0, len(jobs), BATCH):
         batch = jobs[start : start + BATCH]
         try:
-            answers = broker.enqueue(batch)
+            answers = enqueueing(broker.enqueue, batch)
         except Exception as error:
             if not start:
                 raise
