@@ -434,6 +434,7 @@ def test_a_default_need_not_be_json() -> None:
     [
         ((), {}, r"missing a required argument: 'name'"),
         (("a", 1, 2), {}, r"too many positional arguments"),
+        ((), {"nam": "a"}, r"unexpected keyword argument 'nam' \(did you mean 'name'\?\)"),
         (("a",), {"tmies": 2}, r"unexpected keyword argument 'tmies' \(did you mean 'times'\?\)"),
         (("a",), {"name": "b"}, r"multiple values for argument 'name'"),
     ],

@@ -90,6 +90,15 @@ def _shown(annotation: object) -> object:
     return _Written(annotation) if isinstance(annotation, str) else annotation
 
 
+def misfit(signature: inspect.Signature, kwargs: Mapping[str, Any], error: TypeError) -> str:
+    """Why these arguments do not fit: `error`, which came of it, or the typo that is behind it."""
+    known = list(signature.parameters)
+    unknown = next((key for key in kwargs if key not in known), None)
+    if unknown is not None and (close := get_close_matches(unknown, known, n=1)):
+        return f"got an unexpected keyword argument {unknown!r} (did you mean {close[0]!r}?)"
+    return str(error)
+
+
 class Payload:
     """How the arguments and the result of one function travel. Made once for a task, its hints resolved at first use.
 
@@ -253,11 +262,9 @@ class Payload:
             self.signature.bind(*args, **kwargs)
         except TypeError as clearer:
             error = clearer
-        unknown = next((key for key in kwargs if key not in self.signature.parameters), None)
-        close = get_close_matches(unknown, list(self.signature.parameters), n=1) if unknown else []
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        said = misfit(self.signature, kwargs, error)
         raise WrongArguments(
-            f"{self.name}() {error}{hint}. Signature: {self.name}{self.signature}. Nothing was enqueued"
+            f"{self.name}() {said}. Signature: {self.name}{self.signature}. Nothing was enqueued"
         ) from None
 
     def _refuse_values(self, given: Struct, error: Exception) -> NoReturn:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 from msgspec import Raw
 
 from outwork.contrib.django.compat import normalize_json
-from outwork.declaring.payload import Payload
+from outwork.declaring.payload import Payload, misfit
 from outwork.errors import NotSerializable, PayloadTooLarge, ResultNotSerializable, Undecodable, WrongArguments
 
 PLAIN: Final = (str, int, float, bool)
@@ -96,11 +95,9 @@ class DjangoPayload(Payload):
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            unknown = next((key for key in kwargs if key not in self.signature.parameters), None)
-            close = get_close_matches(unknown, list(self.signature.parameters), n=1) if unknown else []
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            said = misfit(self.signature, kwargs, error)
             raise WrongArguments(
-                f"{self.name}() {error}{hint}. Signature: {self.name}{self.signature}. Nothing was enqueued"
+                f"{self.name}() {said}. Signature: {self.name}{self.signature}. Nothing was enqueued"
             ) from None
 
     def _refused(self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> NotSerializable:
