@@ -79,6 +79,7 @@ def check_for_worker(app: Outwork) -> None:
     raise NoBroker(
         f"{where}: {reason}, so a worker has nothing to do. Set a broker that processes can share, for example "
         "--broker sqlite:///tasks.db, OUTWORK_BROKER_URL, or `broker_url` in outwork.toml (outwork init writes one)"
+        + hint_for_django("outwork_worker")
     )
 
 

@@ -68,7 +68,12 @@ class Jobs:
 
         Raises WrongArguments and its like for a call that `enqueue` would refuse.
         """
-        declared = self.app.tasks.get(task.name)
+        declared = self.app.tasks.get(getattr(task, "name", ""))
+        if hasattr(task, "get_backend"):
+            raise AssertionError(
+                f"{task.module_path} is a task of Django, whose jobs are not recorded here. "
+                "Use assert_enqueued of outwork.contrib.django.testing"
+            )
         if declared is None:
             raise AssertionError(
                 f"{task.name} is no task of this application. Override the fixture outwork_app to return the one it "

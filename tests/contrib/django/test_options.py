@@ -24,6 +24,7 @@ from outwork.contrib.django.models import Unsent
 from outwork.contrib.django.testing import enqueued, run_jobs
 from outwork.errors import Duplicate, UnknownQueue
 from outwork.periodic import check_periodic, entries
+from outwork.testing import recording
 
 Choose = Callable[..., Any]
 PREFIX = "outwork.contrib.django."
@@ -82,6 +83,26 @@ def test_the_keywords_of_the_decorator(choose: Choose) -> None:
         task(tasks.plain)
     )
     assert hash(made) == hash(made.using(priority=0))
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("delay", r"no 'delay': write \.enqueue\(\.\.\.\)$"),
+        ("apply_async", r"\.using\(.*\.enqueue"),
+        ("zzz", "no 'zzz'$"),
+    ],
+)
+def test_a_method_of_another_library(choose: Choose, method: str, said: str) -> None:
+    choose("DummyBackend")
+    with pytest.raises(AttributeError, match=said):
+        getattr(tasks.add, method)
+
+
+def test_a_fixture_that_is_not_for_djangos_tasks(choose: Choose) -> None:
+    choose("DummyBackend")
+    with recording() as recorder, pytest.raises(AssertionError, match=r"outwork\.contrib\.django\.testing$"):
+        recorder.assert_enqueued(tasks.add, 1, 2)
 
 
 def test_a_task_can_be_pickled(choose: Choose) -> None:

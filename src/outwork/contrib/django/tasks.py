@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.utils.module_loading import import_string
 
@@ -16,6 +16,7 @@ from outwork.contrib.django.payload import required_parameters
 from outwork.declaring.bounds import Key, Limit
 from outwork.declaring.options import Delivery, Duration, Executor, Options, make_options
 from outwork.errors import DeclarationError, InvalidOption
+from outwork.habits import METHODS
 from outwork.job import DEFAULT_QUEUE
 from outwork.retry import Retry
 from outwork.schedule import Misfire
@@ -68,6 +69,13 @@ class OutworkTask(Task):
         declare: Callable[[Task], object] | None = getattr(self.get_backend(), "declare", None)
         if declare is not None:
             declare(self)
+
+    if not TYPE_CHECKING:  # for a type checker there is no such method either
+
+        def __getattr__(self, name: str) -> Any:
+            here = METHODS.get(name, "")
+            said = f": write {here}" if here.endswith("enqueue(...)") else ""
+            raise AttributeError(f"a task has no {name!r}{said}", name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The task that was declared, and what `using` changed: options may be functions, which cannot be pickled."""
