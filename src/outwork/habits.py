@@ -69,6 +69,32 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 """What to write for an option of another library."""
 
+_STATE: Final = ".refresh(), then .state"
+RESULTS: Final[Mapping[str, str]] = {
+    "result": ".get(timeout=...), or .return_value",
+    "wait": ".get(timeout=...)",
+    "wait_result": ".get(timeout=...)",
+    "join": ".get(timeout=...)",
+    "get_result": ".get(timeout=...)",
+    "latest_result": ".get(timeout=...)",
+    "ready": ".refresh(), then .is_finished",
+    "is_ready": ".refresh(), then .is_finished",
+    "successful": _STATE,
+    "failed": _STATE,
+    "get_status": _STATE,
+    "is_failed": _STATE,
+    "traceback": ".errors[-1].traceback",
+    "exc_info": ".errors[-1].traceback",
+    "revoke": ".cancel()",
+    "abort": ".cancel()",
+    "meta": ".progress()",
+    "info": ".progress()",
+    "task_id": ".id",
+    "job_id": ".id",
+    "message_id": ".id",
+}
+"""What to write for an attribute of another library's results."""
+
 _ATTEMPTS: Final = "max_attempts=..., which counts the first attempt, too"
 RETRY_OPTIONS: Final[Mapping[str, str]] = {
     "max_retries": _ATTEMPTS,
@@ -102,6 +128,12 @@ def explain_method(task: str, name: str) -> str:
     """What an AttributeError says where a task has no such method."""
     here = METHODS.get(name)
     return f"a task has no {name!r}" + (f": write {task}{here}" if here else "")
+
+
+def explain_attribute(name: str) -> str:
+    """What an AttributeError says where a result has no such attribute."""
+    here = RESULTS.get(name)
+    return f"a TaskResult has no {name!r}" + (f": write {here}" if here else "")
 
 
 def known_options(function: F) -> F:

@@ -237,6 +237,8 @@ def _not_found(name: str, missing: str) -> str:
     )
     if not hint and Path("src", *missing.split(".")).exists():
         text += ". It is below src: install the project (pip install -e .), or run with PYTHONPATH=src"
+    elif not hint and "." not in name:
+        text += f". If it is a queue, write  --queues {name}"
     return text
 
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from outwork.errors import JobNotFound, ResultNotReady, TaskFailed
+from outwork.habits import explain_attribute
 from outwork.job import Failure, Job, Record, State
 from outwork.progress import Progress
 
@@ -70,6 +71,11 @@ class TaskResult(Generic[R]):
         self._job = job
         self._decode = decode
         self._record = record
+
+    if not TYPE_CHECKING:  # for a type checker there is no such attribute either
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(explain_attribute(name), name=name, obj=self)
 
     @property
     def id(self) -> str:

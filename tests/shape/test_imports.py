@@ -72,7 +72,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "schedule": {"durations", "errors"},
     "events": {"job"},
     "hooks": {*JOB, "context", "events"},
-    "result": {*JOB, "progress"},
+    "result": {*JOB, "habits", "progress"},
     "contract": JOB,
     "configuration": {"contract", "durations", "errors", "schedule"},
     "settings": {"configuration", "contract", "durations", "errors", "schedule"},

@@ -466,3 +466,23 @@ def test_migrate_has_nothing_to_do_without_tables(run: Run) -> None:
 @pytest.mark.parametrize("command", ["pause", "resume"])
 def test_a_bare_name_is_asked_what_it_is(run: Run, command: str) -> None:
     assert f"outwork {command} --queue mail  or  --task mail" in run(command, "mail", code=2).output
+
+
+# ---- habits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["worker", "--burst"], "No such option '--burst'. Here it is --drain\n"),
+        (["worker", "-Q", "mail"], "No such option '-Q'. Here it is --queues A,B\n"),
+        (["worker", "--conccurrency", "4"], "Did you mean"),
+        (["purge"], "No such command 'purge'. Here it is jobs delete --queue NAME\n"),
+        (["beat"], "not needed: every worker enqueues what is periodic"),
+        (["stauts"], "Did you mean 'status'?"),
+        (["worker", "mail"], ". If it is a queue, write  --queues mail"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_what_others_call_it_is_said_in_our_words(run: Run, words: list[str], said: str) -> None:
+    assert said in run(*words, code=2).output

@@ -261,3 +261,17 @@ def test_a_timeout_says_why_nobody_takes_the_job(url: str, said: str, tmp_path: 
     with pytest.raises(ResultTimeout, match=said):
         work.enqueue().get(timeout=0.01)
     app.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ready", r"^a TaskResult has no 'ready': write \.refresh\(\), then \.is_finished$"),
+        ("result", r"write \.get\(timeout=\.\.\.\), or \.return_value$"),
+        ("zzz", "no 'zzz'$"),
+    ],
+)
+def test_an_attribute_of_another_library_is_said_in_our_words(name: str, said: str) -> None:
+    task = Outwork("dummy:").task(lambda: None)
+    with pytest.raises(AttributeError, match=said):
+        getattr(task.enqueue(), name)

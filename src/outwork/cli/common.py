@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
+from outwork.cli import habits
 from outwork.durations import bytes_of, seconds_of
 from outwork.errors import BrokerUnavailable, NoBroker, OutworkError, SettingsError, UnknownTask, WrongArguments
 
@@ -80,6 +81,15 @@ class Command(click.Command):
         )
         return [*own, verbose, help_option]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (here := habits.OPTIONS.get(error.option_name)) is None:
+                raise
+            message = f"No such option {error.option_name!r}. Here it is {here}"
+            raise click.NoSuchOption(error.option_name, message=message, ctx=ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -94,6 +104,16 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if (here := habits.COMMANDS.get(args[0])) is not None:
+                raise click.UsageError(f"No such command {args[0]!r}. Here it is {here}", ctx) from None
+            raise
 
     def get_help_option_names(self, ctx: click.Context) -> list[str]:
         return sorted({"-h", *super().get_help_option_names(ctx)})
