@@ -15,6 +15,7 @@ T = TypeVar("T")
 _ENQUEUE: Final = ".enqueue(...)"
 _USING: Final = ".using(run_after=..., queue_name=..., priority=...).enqueue(...)"
 _BIND: Final = ".bind(...)"
+_MANY: Final = ".bind(...) for each, and give them to outwork.enqueue_many(...)"
 METHODS: Final[Mapping[str, str]] = {
     "delay": _ENQUEUE,
     "send": _ENQUEUE,
@@ -30,6 +31,9 @@ METHODS: Final[Mapping[str, str]] = {
     "defer_async": ".aenqueue(...)",
     "call_local": "(...), which calls the function,",
     "apply": "(...), which calls the function,",
+    "map": _MANY,
+    "starmap": _MANY,
+    "chunks": _MANY,
     "s": _BIND,
     "si": _BIND,
     "signature": _BIND,

@@ -492,6 +492,10 @@ def test_what_is_no_step_is_refused_at_once() -> None:
     inner: list[Any] = [group([note])]
     with pytest.raises(InvalidOption, match="ends with one call"):
         group(inner)
+    with pytest.raises(InvalidOption, match=r"group\(\) takes one list, .*: group\(\[a, b\]\)$"):
+        group(number.bind(1), number.bind(2))  # type: ignore[call-overload]
+    with pytest.raises(InvalidOption, match=r"group\(\) takes one list"):
+        group(number)  # type: ignore[call-overload]
     with pytest.raises(InvalidOption, match="begins with an empty group"):
         group([group([]).then(total)])
     with pytest.raises(WrongArguments):

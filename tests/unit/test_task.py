@@ -314,6 +314,14 @@ def test_many_of_which_a_later_batch_fails() -> None:
     assert caught.value.refused[0][0] == 1_000
 
 
+def test_what_is_no_call_cannot_be_enqueued() -> None:
+    app = Outwork("dummy:")
+    app.task(plain)
+    for wrong in (3, "x", None):
+        with pytest.raises(InvalidOption, match=r"is no call: write enqueue_many\(task\.bind\(\.\.\.\) for \.\.\.\)"):
+            app.enqueue_many([wrong])  # type: ignore[arg-type]
+
+
 UNREACHABLE = {
     "a lambda": "app.task(lambda: None)",
     "nested": "app.task(make())",
@@ -413,7 +421,13 @@ def test_a_retry_takes_its_options_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "said"), [("delay", r"write .*\.plain\.enqueue\(\.\.\.\)$"), ("kiq", r"aenqueue"), ("zzz", "no 'zzz'$")]
+    ("method", "said"),
+    [
+        ("delay", r"write .*\.plain\.enqueue\(\.\.\.\)$"),
+        ("kiq", r"aenqueue"),
+        ("map", r"enqueue_many"),
+        ("zzz", "no 'zzz'$"),
+    ],
 )
 def test_a_method_of_another_library_is_said_in_our_words(method: str, said: str) -> None:
     task = Outwork("dummy:").task(plain)

@@ -7,7 +7,7 @@ from typing import Any
 
 from outwork.brokers.base import Broker, JoinsTransactions
 from outwork.errors import InvalidOption, Unsupported
-from outwork.task import Call
+from outwork.task import Call, PartialCall
 
 
 def joining(broker: Broker) -> JoinsTransactions:
@@ -23,6 +23,11 @@ def joining(broker: Broker) -> JoinsTransactions:
 def joined_connection(batch: Sequence[Call[Any]], given: object | None) -> object | None:
     """The one connection that these calls are to be written by; None: the broker's own. Raises InvalidOption; also for
     calls that others follow, which can be neither among many nor in a transaction of the caller's."""
+    for one in batch:
+        if not isinstance(one, Call | PartialCall):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption(
+                f"{one!r} is no call: write enqueue_many(task.bind(...) for ...), with `bind` in the place of `enqueue`"
+            )
     if following := next((call for call in batch if call.task.options.followers), None):
         raise InvalidOption(
             f"{following.task.name}: on_success and on_failure go neither with connection= nor with enqueue_many. "

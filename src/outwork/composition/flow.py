@@ -102,8 +102,10 @@ def chain(*steps: Part) -> Chain[Any]:
 def group(members: Iterable[Single[R] | Chain[TaskResult[R]]], /) -> Group[R]: ...
 @overload
 def group(members: Iterable[Single[Any] | Chain[TaskResult[Any]]], /) -> Group[Any]: ...
-def group(members: Iterable[Single[Any] | Chain[TaskResult[Any]]], /) -> Group[Any]:
+def group(members: Iterable[Single[Any] | Chain[TaskResult[Any]]], /, *more: object) -> Group[Any]:
     """Calls that run beside each other, any number of them; each may be a chain that ends with one call."""
+    if more or isinstance(members, Call | PartialCall | Task):
+        raise InvalidOption("group() takes one list, or whatever gives its members: group([a, b])")
     lines = tuple(map(_line, members))
     if any(line[0] == Beside(()) for line in lines):
         raise InvalidOption("a member of a group that begins with an empty group waits for nothing. Leave that out")
