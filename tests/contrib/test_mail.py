@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -21,6 +20,7 @@ from outwork.retry import next_delay
 from outwork.testing import LocalWorker
 from support.certificate import certificate_in, server_context
 from support.mail_server import MailServer, NonsenseServer
+from support.ports import free_port
 from support.waiting import until
 
 SENDER = "shop@example.org"
@@ -243,10 +243,8 @@ def test_a_server_that_is_away_and_comes_back(app: Outwork, worker: LocalWorker,
 
 
 def test_a_server_that_stays_away(app: Outwork, worker: LocalWorker) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        [result] = Mailer(settings_for(probe.getsockname()[1]), app=app).send(mail())
-        assert worker.drain() == 34
+    [result] = Mailer(settings_for(free_port()), app=app).send(mail())
+    assert worker.drain() == 34
     result.refresh()
     assert result.state is State.FAILED
 

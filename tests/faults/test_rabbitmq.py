@@ -29,9 +29,10 @@ from outwork.testing.conformance import new_job
 from support import chores
 from support.certificate import certificate_in, client_certificate_in
 from support.ledger import Ledger
+from support.ports import free_port
 from support.proxy import Proxy
 from support.rabbitmq_admin import Admin
-from support.rabbitmq_server import RabbitServer, free_port
+from support.rabbitmq_server import RabbitServer
 from support.waiting import until
 from support.workers import Workers
 

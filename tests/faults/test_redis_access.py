@@ -23,7 +23,8 @@ from outwork.job import State
 from outwork.testing.conformance import new_job
 from outwork.ties import Gate, Ties, Unique
 from support.redis_jobs import claim, put, settle
-from support.redis_server import RedisServer, free_port
+from support.ports import free_port
+from support.redis_server import RedisServer
 from support.waiting import until
 
 RIGHTS = (

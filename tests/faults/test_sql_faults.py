@@ -30,10 +30,10 @@ from outwork.job import Answer, Done, Job, State
 from support import chores
 from support.ledger import Ledger, write
 from support.mariadb_server import MariaDBServer, own_mariadb, shared_mariadb
+from support.ports import free_port
 from support.postgres_server import PostgresServer, own_postgres, program, shared_postgres
 from support.programs import find
 from support.proxy import Proxy
-from support.redis_server import free_port
 from support.waiting import until
 from support.workers import Workers, workers_in
 

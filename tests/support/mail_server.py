@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
+from support.ports import free_port
 from support.waiting import until
 
 
@@ -69,9 +70,7 @@ class MailServer:
             "authenticator": self._authenticate if login else None,
             "auth_exclude_mechanism": [] if login else ["LOGIN", "PLAIN"],
         }
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._sessions: list[SMTP] = []
@@ -82,7 +81,7 @@ class MailServer:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
-        assert ready.wait(30), "the mail server does not listen"
+        assert ready.wait(60), "the mail server does not listen"
 
     def stop(self) -> None:
         """Be gone, at once: connections are refused, those that are open break."""

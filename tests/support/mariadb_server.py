@@ -20,8 +20,8 @@ import pymysql  # type: ignore[import-untyped]
 import pytest
 from pymysql.cursors import DictCursor  # type: ignore[import-untyped]
 
+from support.ports import free_port
 from support.programs import chosen, find
-from support.redis_server import free_port
 from support.waiting import until
 
 DEADLINE: Final = 60.0

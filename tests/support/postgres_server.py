@@ -17,8 +17,8 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from support.ports import free_port
 from support.programs import find
-from support.redis_server import free_port
 from support.waiting import until
 
 DEADLINE: Final = 60.0

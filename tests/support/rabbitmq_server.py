@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from support.ports import free_port
 from support.programs import find
 from support.waiting import until
 
@@ -37,14 +38,6 @@ def need_rabbitmq() -> None:
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RabbitServer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +11,11 @@ from typing import Any, Final, Self
 import pytest
 import redis
 
+from support.ports import free_port
 from support.programs import find
 from support.waiting import until
 
-DEADLINE: Final = 30.0
+DEADLINE: Final = 60.0
 TAKEN: Final = "Address already in use"
 BINARY: Final = find("redis-server") or find("valkey-server")
 
@@ -27,16 +27,6 @@ def need_redis() -> None:
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A port that nobody listens on, low enough that a cluster's bus (10,000 above) fits, too."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port < 55_000:
-            return port
 
 
 class RedisServer:

@@ -19,6 +19,7 @@ from scim2_server.utils import (
     load_default_service_provider_config,
 )
 
+from support.ports import free_port
 from support.waiting import until
 
 
@@ -54,9 +55,7 @@ class ScimServer:
         self._application = BearerTokenApplication(self.storage, provider, bearer_tokens=tokens)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     @property

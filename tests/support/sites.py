@@ -14,19 +14,12 @@ from signal import SIGABRT, SIGKILL, SIGTERM, Signals
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
+from support.ports import free_port
 from support.waiting import until
 from support.workers import descendants, send
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 _open = build_opener(ProxyHandler({})).open  # never by way of a proxy that the environment names
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Site:
@@ -90,7 +83,7 @@ class Site:
         self._seen.update(pids)
         return pids
 
-    def wait(self, seconds: float = 45.0) -> int:
+    def wait(self, seconds: float = 90.0) -> int:
         """The exit code, once the server and everything below it have ended. gunicorn gives a process that it had only
         just forked, and that missed its signal, half a minute."""
         below = self.below()

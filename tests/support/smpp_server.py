@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from support.ports import free_port
 from support.waiting import until
 
 BIND: Final = 0x00000002
@@ -70,9 +71,7 @@ class SmppServer:
         self._connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:
@@ -93,7 +92,7 @@ class SmppServer:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
         self._threads.clear()
 
     def wait_for(self, count: int) -> list[Submitted]:

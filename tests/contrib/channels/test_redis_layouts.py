@@ -13,7 +13,8 @@ import pytest
 from outwork.contrib.channels import OutworkChannelLayer
 from outwork.contrib.channels.redis.hosts import url_of
 from outwork.errors import BrokerRefused, BrokerUnavailable, InvalidURL, NoBroker, SettingsError
-from support.redis_server import Cluster, RedisServer, SentinelGroup, free_port
+from support.ports import free_port
+from support.redis_server import Cluster, RedisServer, SentinelGroup
 
 
 async def there_and_back(layer: OutworkChannelLayer) -> None:
