@@ -136,11 +136,11 @@ def use() -> dict[str, Any]:
         seen["still too early"] = True
     seen["delayed"] = later.get_result(block=True)
     seen["async"] = double.send(21).get_result(block=True)
-    seen["retried"] = flaky.send("flaky").get_result(block=True, timeout=20_000)
+    seen["retried"] = flaky.send("flaky").get_result(block=True, timeout=60_000)
     seen["asked again"] = asked_again.send("again").get_result(block=True)
     for actor, args in ((broken, ("vase",)), (refused, ("door",)), (endless, ())):
         try:
-            actor.send(*args).get_result(block=True, timeout=20_000)
+            actor.send(*args).get_result(block=True, timeout=60_000)
         except ResultFailure as error:
             seen[actor.actor_name] = [error.orig_exc_type, error.orig_exc_msg]
     plus_ten, doubled = add.message_with_options(args=(10,)), double.message_with_options()

@@ -144,7 +144,7 @@ broker.close()
         at_most = 2 * 4  # killed twice, with four threads
         assert sum(times - 1 for times in ledger.twice().values()) <= at_most
         if name != "rabbitmq":  # which keeps no records
-            place.write("look.py", "from contrib.counting import broker\nbroker.join('chores', timeout=20000)")
+            place.write("look.py", "from contrib.counting import broker\nbroker.join('chores', timeout=60_000)")
             place.run("look")
 
 
@@ -246,7 +246,7 @@ def test_a_store_beside_rabbitmq(rabbitmq_url: str, tmp_path: Path) -> None:
         broker.flush("default")
         count.send(1)
         message = count.send_with_options(args=(2,), delay=300)
-        broker.join("default", timeout=20_000)
+        broker.join("default", timeout=60_000)
         assert done == [1, 2]
         assert message.get_result(backend=broker.get_results_backend()) == 2
     finally:

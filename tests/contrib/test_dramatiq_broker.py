@@ -375,11 +375,11 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_started(place: Place, wo
     for _ in range(6):
         hold.send()
     running = worker(threads=1)
-    assert started.wait(20)
+    assert started.wait(60)
     stopping = threading.Thread(target=running.stop)
     stopping.start()
     go_on.set()
-    stopping.join(20)
+    stopping.join(60)
     assert State.RUNNING not in place.states()
     assert {record.crashes + record.failures for record in place.records()} == {0}
 
@@ -426,7 +426,7 @@ def test_who_waits_for_a_result_is_woken(place: Place) -> None:
     until(lambda: len(place.records()) == 2, "the bell")
     backend.store_result(message, 42, ttl=60_000)
     for thread in waiting:
-        thread.join(20)
+        thread.join(60)
     assert got == [42, 42, 42]
 
 
@@ -468,7 +468,7 @@ def test_of_all_that_come_to_a_barrier_one_is_the_last(place: Place) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert (len(last), last.count(True)) == (120, 1)
 
 
@@ -482,7 +482,7 @@ def test_a_barrier_blocks_until_all_are_there(place: Place) -> None:
     first.start()
     until(lambda: any(record.task == "dramatiq-barriers" for record in place.records()), "the first")
     assert barrier.wait(timeout=PATIENCE)
-    first.join(20)
+    first.join(60)
     assert passed == [True]
 
 
@@ -504,7 +504,7 @@ def test_no_more_than_so_many_at_once(place: Place) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert counts
     assert max(counts) <= 3
     assert place.records() == []  # all were given back

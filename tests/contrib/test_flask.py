@@ -124,7 +124,6 @@ def test_row_C2_on_redis(identity: Place, tmp_path: Path) -> None:
         server.stop()
 
 
-@pytest.mark.timeout(240)
 def test_row_C2_on_rabbitmq(identity: Place, tmp_path: Path) -> None:
     with_rabbitmq()
     server = RabbitServer(tmp_path / "rabbitmq")
@@ -295,7 +294,6 @@ def test_row_F2_redis_with_reload(example: Place, tmp_path: Path) -> None:
         server.stop()
 
 
-@pytest.mark.timeout(240)
 def test_row_F2_rabbitmq_by_a_variable_of_the_application(example: Place, tmp_path: Path) -> None:
     with_rabbitmq()
     server = RabbitServer(tmp_path / "rabbitmq")

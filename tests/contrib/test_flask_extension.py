@@ -183,7 +183,7 @@ app = create_app()
 @app.get("/<how>/<name>")
 async def enqueue(how, name):
     result = await (greet if how == "greet" else plain).aenqueue(name)
-    return await result.aget(timeout=20)
+    return await result.aget(timeout=60)
 """
 
 

@@ -22,7 +22,7 @@ from support.redis_server import RedisServer
 from support.waiting import until
 
 MODULES = ["contrib.sums"]
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

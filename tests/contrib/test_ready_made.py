@@ -158,7 +158,6 @@ def refused_for_good(world: World, site: Site) -> None:
     assert (len(world.mail.mails), len(world.texts.messages)) == (1, 1)
 
 
-@pytest.mark.timeout(240)
 def test_row_C7_on_a_file(world: World) -> None:
     everything_is_done_once(world, "sqlite:///broker.sqlite")
 

@@ -32,7 +32,7 @@ NOT_RUN: Final = ("pip install", "git clone", "cd ", "make", "rabbitmqctl")
 WORKERS: Final = ("outwork worker", "outwork runworker", "python manage.py outwork_runworker", "dramatiq ")
 """What goes on running until its `^C`."""
 HOME: Final = "/home/ada/shop"
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 
 VARYING: Final = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "<id>"),

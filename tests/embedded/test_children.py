@@ -47,7 +47,7 @@ def memory(ledger: Ledger) -> Iterator[None]:
 def failed(result: TaskResult[Any]) -> str:
     """Why a job failed, once it has."""
     with pytest.raises(TaskFailed):
-        result.get(timeout=30)
+        result.get(timeout=60)
     result.refresh()
     return f"{result.errors[-1].exception_class_path}: {result.errors[-1].message}"
 
@@ -57,7 +57,7 @@ def test_a_child_that_dies(app: Outwork, ledger: Ledger) -> None:
     until(lambda: ledger.count("S") == 1, "the neighbour at work")
     assert "ended with exit code 9" in failed(chores.fatal_to_its_child.enqueue("exit", "exit"))
     assert "was killed by signal 9" in failed(chores.fatal_to_its_child.enqueue("kill", "kill"))
-    neighbour.get(timeout=30)
+    neighbour.get(timeout=60)
     assert ledger.count("S", "neighbour") == 1
 
 
@@ -68,7 +68,7 @@ def test_a_child_that_ignores_sigterm(app: Outwork, ledger: Ledger) -> None:
     os.kill(child, SIGTERM)
     assert "TimeLimitExceeded" in failed(result)
     assert not alive(child)
-    chores.heavy.enqueue("next", 0.0).get(timeout=30)
+    chores.heavy.enqueue("next", 0.0).get(timeout=60)
 
 
 def test_a_child_that_ignores_sigterm_does_not_outlive_its_worker(
@@ -87,7 +87,7 @@ def test_a_child_that_ignores_sigterm_does_not_outlive_its_worker(
 
 def test_a_child_that_wants_too_much_memory(memory: None) -> None:
     assert "MemoryError" in failed(offspring.eat.enqueue(1 << 30))
-    assert offspring.eat.enqueue(1 << 20).get(timeout=30) == 1 << 20
+    assert offspring.eat.enqueue(1 << 20).get(timeout=60) == 1 << 20
 
 
 def test_children_load_what_the_worker_has() -> None:

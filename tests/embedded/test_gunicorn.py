@@ -119,7 +119,7 @@ def test_processes_in_memory(sites: Sites, ledger: Ledger, gate: Path) -> None:
     site.get("/enqueue?task=gated&key=orphan&n=2")
     until(lambda: ledger.count("S") == 6, "two more at work")
     os.kill(server, SIGKILL)
-    until(lambda: not any(map(exists, children)), "the end of the orphans", seconds=5)
+    until(lambda: not any(map(exists, children)), "the end of the orphans")
     assert ledger.count("E") == 4
     assert site.stop() == 0
 

@@ -72,7 +72,7 @@ def test_a_child_that_holds_its_interpreter_for_two_leases(inside: None, ledger:
     until(lambda: ledger.count("S", "greedy") == 1, "its start")
     others = [load.work.enqueue(f"job-{number}", 0.05, False) for number in range(10)]
     for other in others:
-        other.get(timeout=30)
+        other.get(timeout=60)
     assert ledger.count("E", "greedy") == 0
     until(lambda: ledger.count("E", "greedy") == 1, "its end", seconds=60)
     assert ledger.count("S", "greedy") == 1
@@ -85,5 +85,5 @@ def test_much_that_waits_holds_nothing_back(url: str, inside: None, ledger: Ledg
     for call in (later, elsewhere):
         chores.app.enqueue_many(call.bind("never") for _ in range(100_000))
     for number in range(20):
-        chores.step.enqueue(f"job-{number}").get(timeout=30)
+        chores.step.enqueue(f"job-{number}").get(timeout=60)
     assert ledger.keys("S") == {f"job-{number}": 1 for number in range(20)}

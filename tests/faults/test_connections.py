@@ -85,7 +85,7 @@ def watched(look: Callable[[], int]) -> Iterator[list[int]]:
     thread.start()
     yield seen
     over.set()
-    thread.join(30)
+    thread.join(60)
 
 
 def enqueue_much(app: Outwork, keys: str) -> list[Any]:

@@ -47,7 +47,7 @@ def test_ten_writers_and_two_workers_on_one_file(
 
 def test_a_worker_waits_for_the_file(app: Outwork, ledger: Ledger, workers: Workers) -> None:
     running = workers.start(TARGET).ready()
-    chores.step.enqueue("first").get(timeout=30)
+    chores.step.enqueue("first").get(timeout=60)
     assert ledger.count("E") == 1
     assert running.stop() == 0
 
@@ -76,7 +76,7 @@ def test_a_full_disk(app: Outwork, ledger: Ledger, workers: Workers, disk: Small
     until(lambda: ledger.count("E") >= 10, "some of what was accepted to be done even so")
     disk.free()
     until(lambda: ended(app) == accepted, "all of it settled", seconds=60)
-    chores.step.enqueue("afterwards").get(timeout=30)
+    chores.step.enqueue("afterwards").get(timeout=60)
     assert app.store.find(Filter(states=(State.FAILED,))).records == []
     assert set(ledger.keys("E").values()) == {1}
     assert running.stop() == 0

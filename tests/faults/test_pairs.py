@@ -145,7 +145,7 @@ def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Led
     assert time.monotonic() - began < 60
     assert len(ledger.keys("E")) == 500
     assert len(set(ledger.twice())) <= 3 * 20 + len(in_flight)  # ended, but the settle had not left the process
-    assert [result.get(timeout=5) for result in results[:10]] == [f"job-{number}" for number in range(10)]
+    assert [result.get(timeout=60) for result in results[:10]] == [f"job-{number}" for number in range(10)]
     assert last.stop() == 0
 
 
@@ -171,7 +171,7 @@ def test_a_job_outlasts_the_patience_of_the_server(
         running = workers.start("--config", "shop.toml", TARGET).ready()
         result = chores.step.enqueue("long", 6)
         until(lambda: ledger.count("S") == 1, "its start")
-        assert result.get(timeout=30) == "long"
+        assert result.get(timeout=60) == "long"
         chores.step.enqueue("next")
         until(lambda: ledger.count("E") == 2, "the next one")
         assert (ledger.count("S"), result.attempts) == (2, 1)

@@ -63,7 +63,7 @@ class Listener(Thread):
     def run(self) -> None:
         while not self.claimed:
             try:
-                if self.broker.wait(["default"], 30.0):
+                if self.broker.wait(["default"], 600.0):
                     self.wakes += 1
                     self.claimed = claim(self.broker, 1, self.name)
             except BrokerUnavailable:
@@ -90,7 +90,7 @@ def test_who_waits_for_work_is_woken_after_a_restart(server: RedisServer, broker
     until(lambda: blocked(server) == 1, "the listener waits")
     server.restart()
     [job_id] = put(broker)
-    listener.join(30)
+    listener.join(60)
     assert [job.id for job in listener.claimed] == [job_id]
 
 
@@ -98,12 +98,12 @@ def test_who_waits_for_a_result_gets_it_after_a_restart(server: RedisServer, bro
     [job_id] = put(broker)
     [held] = claim(broker)
     ended: list[set[str]] = []
-    waiting = Thread(target=lambda: ended.append(broker.wait_result([job_id], 60.0)), daemon=True)
+    waiting = Thread(target=lambda: ended.append(broker.wait_result([job_id], 600.0)), daemon=True)
     waiting.start()
     until(lambda: server.ask("HLEN", "{outwork}:watch") == 1, "it waits")
     server.restart()
     settle(broker, [held])
-    waiting.join(30)
+    waiting.join(60)
     assert ended == [{job_id}]
 
 
@@ -114,7 +114,7 @@ def test_killed_connections_are_replaced(server: RedisServer, broker: RedisBroke
         server.ask("CLIENT", "KILL", "TYPE", "normal")
         assert broker.extend([Claim(new_job().id, new_claim_id())]).lost
     put(broker)
-    listener.join(30)
+    listener.join(60)
     assert len(listener.claimed) == 1
 
 
@@ -265,13 +265,13 @@ def test_cut_connections_are_replaced(proxy: Proxy, connect: Callable[..., Redis
 
 
 def test_a_frozen_network_is_reported_within_the_timeout(proxy: Proxy, connect: Callable[..., RedisBroker]) -> None:
-    broker = connect(f"redis://127.0.0.1:{proxy.port}?timeout=0.3")
+    broker = connect(f"redis://127.0.0.1:{proxy.port}?timeout=2")
     put(broker)
     proxy.freeze()
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable, match="gave no answer"):
         put(broker)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     proxy.freeze(False)
     put(broker)
 
@@ -279,14 +279,14 @@ def test_a_frozen_network_is_reported_within_the_timeout(proxy: Proxy, connect: 
 def test_a_wait_in_a_frozen_network_can_be_ended(
     server: RedisServer, proxy: Proxy, connect: Callable[..., RedisBroker]
 ) -> None:
-    broker = connect(f"redis://127.0.0.1:{proxy.port}?timeout=0.3")
+    broker = connect(f"redis://127.0.0.1:{proxy.port}?timeout=2")
     broker.now()
-    waiting = Thread(target=lambda: broker.wait(["default"], 60.0), daemon=True)
+    waiting = Thread(target=lambda: broker.wait(["default"], 600.0), daemon=True)
     waiting.start()
     until(lambda: blocked(server) == 1, "it waits")
     proxy.freeze()
     broker.interrupt()
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 
@@ -304,7 +304,7 @@ def test_one_job_wakes_one_worker(server: RedisServer, connect: Callable[..., Re
 
 
 def test_an_idle_worker_sends_nothing(server: RedisServer, broker: RedisBroker) -> None:
-    waiting = Thread(target=lambda: broker.wait(["default", "mail"], 2.0), daemon=True)
+    waiting = Thread(target=lambda: broker.wait(["default", "mail"], 600.0), daemon=True)
     waiting.start()
     until(lambda: blocked(server) == 1, "it waits")
     with server.client() as client:
@@ -314,7 +314,7 @@ def test_an_idle_worker_sends_nothing(server: RedisServer, broker: RedisBroker) 
     assert waiting.is_alive()
     assert after - before == 1  # our own INFO
     broker.interrupt()
-    waiting.join(10)
+    waiting.join(60)
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------

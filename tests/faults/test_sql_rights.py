@@ -79,11 +79,11 @@ def live(url: str) -> None:
     with closing(open_broker(url)) as broker, closing(open_broker(url)) as other:
         assert isinstance(broker, Store)
         wakes: list[bool] = []
-        listening = Thread(target=lambda: wakes.append(broker.wait(["default"], 30.0)), daemon=True)
+        listening = Thread(target=lambda: wakes.append(broker.wait(["default"], 600.0)), daemon=True)
         listening.start()
         jobs = [new_job() for _ in range(6)]
         assert other.enqueue(jobs) == [None] * 6
-        listening.join(30)
+        listening.join(60)
         assert wakes == [True]
         claimed = broker.exchange(new_claim_id(), [], shares("default"), 2, 2, "w").claimed
         assert broker.extend([Claim(job.id, job.claim_id) for job in claimed]).lost == frozenset()

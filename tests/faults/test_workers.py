@@ -151,13 +151,13 @@ def test_a_supervisor_that_is_killed_leaves_nothing_running(app: Outwork, ledger
 
 def test_children_do_not_outlive_their_worker(app: Outwork, ledger: Ledger, workers: Workers) -> None:
     running = workers.start(TARGET).ready()
-    chores.heavy.enqueue("long", 60)
+    chores.heavy.enqueue("long", 600)
     until(lambda: ledger.count("S", "long"), "its start")
     [worker] = running.worker_pids()
     [child] = {entry.pid for entry in ledger.entries()}
     assert child != worker
     send(worker, signal.SIGKILL)
-    until(lambda: not alive(child), "the end of the child", seconds=10)
+    until(lambda: not alive(child), "the end of the child")
     until(lambda: ledger.count("S", "long") == 2, "the second start")
 
 
@@ -183,7 +183,7 @@ def test_a_child_that_dies_fails_its_attempt_only(app: Outwork, ledger: Ledger, 
     assert endless.errors[-1].exception_class_path == "outwork.errors.TimeLimitExceeded"
     assert max(ledger.keys("S").values()) == 1
     assert running.worker_pids() == [worker]
-    until(lambda: len(running.descendants()) <= 3, "the end of the killed children", seconds=5)
+    until(lambda: len(running.descendants()) <= 3, "the end of the killed children")
     assert running.stop() == 0
 
 
@@ -205,7 +205,7 @@ def test_a_frozen_worker_is_fenced(app: Outwork, ledger: Ledger, workers: Worker
     settled_then = {record.id for record in records(app) if record.state is State.SUCCESSFUL}
     unsettled = {f"job-{number}" for number, job in enumerate(jobs) if job.id not in settled_then}
     begun = {entry.key for entry in ledger.entries() if entry.event == "S" and entry.pid == frozen}
-    until(lambda: all_ended(app, 200), "the end of all jobs, done by the other", seconds=40)
+    until(lambda: all_ended(app, 200), "the end of all jobs, done by the other")
     settled = {record.id: record for record in records(app)}
     woken_at = time.monotonic()
     sleeper.signal_all(signal.SIGCONT)
@@ -254,15 +254,15 @@ def test_a_signal_lets_running_jobs_end(app: Outwork, ledger: Ledger, workers: W
 
 
 def test_a_second_signal_gives_back_at_once(app: Outwork, ledger: Ledger, workers: Workers) -> None:
-    running = workers.start(TARGET).ready()
+    running = workers.start(TARGET, "--grace", "600").ready()
     for kind in (chores.step, chores.coroutine, chores.heavy, chores.once):
-        kind.enqueue(kind.fn.__name__, 60)
+        kind.enqueue(kind.fn.__name__, 600)
     until(lambda: ledger.count("S") == 4, "all at work")
     below = running.descendants()
     running.signal(signal.SIGTERM)
     running.wait_for_line("stopping: ")
-    assert running.stop(20) == 0
-    until(lambda: not any(map(alive, below)), "the end of all processes", seconds=10)
+    assert running.stop() == 0
+    until(lambda: not any(map(alive, below)), "the end of all processes")
     assert states(app) == {State.READY: 3, State.FAILED: 1}
     assert {(record.attempts, record.crashes) for record in records(app, State.READY)} == {(0, 0)}
     assert ledger.count("E") == 0

@@ -15,7 +15,7 @@ from outwork.job import Answer, Terms
 from outwork.worker.plan import Plan, Summary
 from outwork.worker.worker import Worker
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class FaultyBroker(MemoryBroker):

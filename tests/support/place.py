@@ -94,12 +94,12 @@ class Place:
             running.clean_up()
 
 
-def post(site: Site, path: str = "/", *, seconds: float = 30.0, **form: str | int) -> Answer:
+def post(site: Site, path: str = "/", *, seconds: float = 60.0, **form: str | int) -> Answer:
     """One POST with a form."""
     return _ask(site, "POST", path, urlencode(form), seconds)
 
 
-def get(site: Site, path: str = "/", *, seconds: float = 30.0) -> Answer:
+def get(site: Site, path: str = "/", *, seconds: float = 60.0) -> Answer:
     """One GET, whatever its status."""
     return _ask(site, "GET", path, None, seconds)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], what: str, *, seconds: float = 30.0, pause: float = 0.01) -> T:
+def until(look: Callable[[], T], what: str, *, seconds: float = 60.0, pause: float = 0.01) -> T:
     """The first answer of `look` that is true; fails after `seconds`, saying `what` did not happen."""
     deadline = time.monotonic() + seconds
     while True:

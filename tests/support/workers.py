@@ -14,7 +14,7 @@ from typing import IO, Final
 from outwork.brokers.base import Broker
 from support.waiting import until
 
-PATIENCE: Final = 40.0
+PATIENCE: Final = 60.0
 
 
 class Running:

@@ -34,7 +34,7 @@ def test_what_goes_wrong_is_logged_and_harms_no_other(caplog: pytest.LogCaptureF
 
     app.chores += [wrong, right]
     with Chores(app):
-        assert done.wait(20)
+        assert done.wait(60)
     assert [record.getMessage() for record in caplog.records] == ["a chore failed: as asked"]
 
 
@@ -48,6 +48,6 @@ def test_a_worker_inside_the_web_process_does_them_too() -> None:
     app.chores.append(chore)
     try:
         app.start_worker(serving=True)
-        assert done.wait(20)
+        assert done.wait(60)
     finally:
         app.close()

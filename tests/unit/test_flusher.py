@@ -262,7 +262,7 @@ def test_a_forked_child_starts_empty(tmp_path: object) -> None:
             try:
                 thread = threading.Thread(target=lambda: asyncio.run(in_child()))
                 thread.start()
-                thread.join(20)
+                thread.join(60)
                 flusher.close()
                 code = int(thread.is_alive())
             finally:

@@ -124,7 +124,7 @@ def proves(app: Outwork, expected: list[str]) -> None:
     """Everything that was committed has run once, and there is nothing else."""
     until(lambda: len(ran) >= len(expected), "the end of the committed jobs")
     marker = app.tasks["note"].enqueue("marker")
-    assert marker.get(timeout=30) == "marker"
+    assert marker.get(timeout=60) == "marker"
     assert sorted(ran) == sorted([*expected, "marker"])
     records = app.store.find(Filter(), limit=1000).records
     assert len(records) == len(expected) + 1
@@ -140,7 +140,7 @@ def test_a_job_follows_its_transaction(app: Outwork, place: Place, way: Any) -> 
         kept = note.using(connection=connection).enqueue("committed")
         assert app.store.get([kept.id]) == [None]
         connection.commit()
-        assert kept.get(timeout=30) == "committed"
+        assert kept.get(timeout=60) == "committed"
     proves(app, ["committed"])
 
 
@@ -154,7 +154,7 @@ def test_many_jobs_follow_their_transaction(app: Outwork, place: Place, way: Any
         later = note.using(connection=connection, run_after=0.2).enqueue("later")
         connection.commit()
     assert len({result.id for result in results}) == 250
-    assert later.get(timeout=30) == "later"
+    assert later.get(timeout=60) == "later"
     proves(app, [*(f"kept-{n}" for n in range(250)), "later"])
 
 
@@ -164,7 +164,7 @@ def test_without_a_transaction_it_is_written_at_once(app: Outwork, place: Place)
     else:
         connection = place.connect()
     with closing(connection):
-        assert app.tasks["note"].using(connection=connection).enqueue("at once").get(timeout=30) == "at once"
+        assert app.tasks["note"].using(connection=connection).enqueue("at once").get(timeout=60) == "at once"
     proves(app, ["at once"])
 
 
@@ -256,7 +256,7 @@ def test_a_job_follows_an_asynchronous_transaction(app: Outwork, place: Place, w
         await app.aenqueue_many([note.bind(f"many-{n}") for n in range(120)], connection=connection)
         assert app.store.get([kept.id]) == [None]
         await connection.commit()
-        assert await kept.aget(timeout=30) == "committed"
+        assert await kept.aget(timeout=60) == "committed"
 
     asyncio.run(way(place, use))
     proves(app, ["committed", *(f"many-{n}" for n in range(120))])

@@ -62,7 +62,7 @@ def test_what_is_committed_is_sent_and_run(pair: PairedBroker, connection: sqlit
         connection.execute("COMMIT")
         until(lambda: sorted(ran) == ["one", "three", "two"], "their runs, without any keeper")
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=60)
 
 
 def test_what_is_rolled_back_never_was(pair: PairedBroker, connection: sqlite3.Connection) -> None:
@@ -118,12 +118,12 @@ def test_a_courier_looks_until_all_are_there() -> None:
 
     courier = Courier(send)
     courier.expect(["a", "b"])
-    assert done.wait(20)
+    assert done.wait(60)
     until(lambda: courier._thread is None, "its rest")
     assert looked == [{"a", "b"}, {"a", "b"}, {"b"}]
     done.clear()
     courier.expect(["c"])
-    assert done.wait(20)
+    assert done.wait(60)
     courier.close()
     courier.expect(["d"])
     assert looked[-1] == {"c"}

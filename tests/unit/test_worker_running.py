@@ -31,7 +31,7 @@ def test_a_sync_task_runs_on_a_thread() -> None:
         return x + y, threading.current_thread().name
 
     with working(app):
-        total, thread = add.enqueue(1, 2).get(timeout=10)
+        total, thread = add.enqueue(1, 2).get(timeout=60)
     assert total == 3
     assert thread.startswith("outwork-task-")
 
@@ -50,7 +50,7 @@ def test_an_async_task_runs_on_the_loop_beside_others() -> None:
 
     with working(app, concurrency=20):
         results = app.enqueue_many(meet.bind() for _ in range(20))
-        assert {result.get(timeout=10) for result in results} == {"outwork-loop"}
+        assert {result.get(timeout=60) for result in results} == {"outwork-loop"}
 
 
 def test_a_process_task_runs_in_a_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -62,14 +62,14 @@ def test_a_process_task_runs_in_a_child(monkeypatch: pytest.MonkeyPatch, tmp_pat
     try:
         with working(app, children=2, options=WorkerOptions(targets=("support.chores",))):
             for result in app.enqueue_many(chores.heavy.bind(f"job-{number}", 0.01) for number in range(10)):
-                result.get(timeout=20)
+                result.get(timeout=60)
     finally:
         app.close()
     assert set(ledger.keys("E").values()) == {1}
     pids = {entry.pid for entry in ledger.entries()}
     assert os.getpid() not in pids
     assert len(pids) <= 2
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the end of the children", seconds=10)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the end of the children")
 
 
 def test_a_task_knows_its_job() -> None:
@@ -87,8 +87,8 @@ def test_a_task_knows_its_job() -> None:
 
     with working(app) as inside:
         result, other = know.enqueue(), aknow.enqueue()
-        assert result.get(timeout=10) == [result.id, know.name, "mail", "1", inside.worker.id]
-        assert other.get(timeout=10) == other.id
+        assert result.get(timeout=60) == [result.id, know.name, "mail", "1", inside.worker.id]
+        assert other.get(timeout=60) == other.id
         result.refresh()
         assert result.worker_ids == [inside.worker.id]
         assert result.started_at is not None
@@ -126,7 +126,7 @@ def test_every_queue_has_its_turn() -> None:
         note.using(queue_name="a").enqueue("a")
     with working(app, concurrency=1, queues={"a": None, "b": None}):
         until(lambda: len(seen) > 5, "some jobs of a")
-        note.using(queue_name="b").enqueue("b").get(timeout=10)
+        note.using(queue_name="b").enqueue("b").get(timeout=60)
         ended.set()
 
 
@@ -170,7 +170,7 @@ def test_a_full_queue_is_not_asked_again_and_again() -> None:
         assert len(broker.exchanges) - before < 10
         go.set()
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=60)
 
 
 def test_a_solo_job_that_finds_no_free_slot_is_not_asked_for_again_and_again() -> None:
@@ -192,7 +192,7 @@ def test_a_solo_job_that_finds_no_free_slot_is_not_asked_for_again_and_again() -
 
     with working(app, concurrency=1):
         for _ in range(20):
-            tiny.enqueue().get(timeout=10)
+            tiny.enqueue().get(timeout=60)
         blocker = block.enqueue()
         until(lambda: blocker.id in broker.claimed, "the only slot to be taken")
         waiting = once.enqueue()
@@ -200,7 +200,7 @@ def test_a_solo_job_that_finds_no_free_slot_is_not_asked_for_again_and_again() -
         assert not go.wait(0.5)
         assert len(broker.exchanges) - before < 20
         go.set()
-        assert waiting.get(timeout=10) == "ran"
+        assert waiting.get(timeout=60) == "ran"
 
 
 def test_an_idle_worker_does_not_ask() -> None:
@@ -211,7 +211,7 @@ def test_an_idle_worker_does_not_ask() -> None:
         return None
 
     with working(app):
-        tiny.enqueue().get(timeout=10)
+        tiny.enqueue().get(timeout=60)
         before = len(broker.exchanges)
         assert not threading.Event().wait(0.5)
         assert len(broker.exchanges) - before <= 2
@@ -240,9 +240,9 @@ def test_a_long_task_gives_back_what_was_prefetched() -> None:
         assert {r.attempts for r in broker.get([b.id for b in behind]) if r} == {0}
         with working(app, concurrency=1):
             for result in behind:
-                result.get(timeout=10)
+                result.get(timeout=60)
         go.set()
-        blocker.get(timeout=10)
+        blocker.get(timeout=60)
 
 
 def test_a_scheduled_job_starts_when_it_is_due() -> None:
@@ -254,7 +254,7 @@ def test_a_scheduled_job_starts_when_it_is_due() -> None:
 
     with working(app):
         asked = time.time()
-        started = now.using(run_after=0.3).enqueue().get(timeout=10)
+        started = now.using(run_after=0.3).enqueue().get(timeout=60)
     assert 0.3 <= started - asked < 5
 
 
@@ -270,7 +270,7 @@ def test_a_worker_serves_queues_that_it_learns_of() -> None:
     with working(app, drain=True) as inside:
         assert inside.join().done == 1
     with working(app):
-        assert tiny.enqueue().get(timeout=10) == "mail"
+        assert tiny.enqueue().get(timeout=60) == "mail"
 
 
 def test_more_threads_than_asked_for_are_never_used() -> None:
@@ -305,12 +305,13 @@ def test_tasks_that_became_slower_are_shared() -> None:
 
     with working(app, concurrency=2) as greedy:
         for _ in range(30):
-            tiny.enqueue().get(timeout=10)
+            tiny.enqueue().get(timeout=60)
+        greedy.worker._appetite._mean = 1e-4  # so long they take where nothing else is going on
         results = app.enqueue_many(slower.bind() for _ in range(100))
         until(lambda: len(broker.claimed) >= 130, "all claimed at once")
         with working(app, concurrency=2) as idle:
             for result in results:
-                result.get(timeout=30)
+                result.get(timeout=60)
             assert done[greedy.worker.id] + done[idle.worker.id] == 100
             assert done[idle.worker.id] > 20
 
@@ -337,7 +338,7 @@ def test_who_asks_to_be_tried_again_has_said_it_all(caplog: pytest.LogCaptureFix
         return context.attempt
 
     with caplog.at_level(logging.INFO, "outwork.worker"), working(app):
-        assert post.enqueue().get(timeout=20) == 5
+        assert post.enqueue().get(timeout=60) == 5
     told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert [len(message.splitlines()) > 1 for message in told] == [False, False, True, True], told
     assert "attempt 1 failed: outwork.errors.TryAgain: it said when to come back; again in" in told[0]
@@ -352,7 +353,7 @@ def test_a_text_of_several_lines_is_said_once(caplog: pytest.LogCaptureFixture) 
 
     with caplog.at_level(logging.INFO, "outwork.worker"), working(app):
         with pytest.raises(TaskFailed):
-            fail.enqueue().get(timeout=20)
+            fail.enqueue().get(timeout=60)
         until(
             lambda: "FAILED after 1 attempt: builtins.ValueError: the first line\nTraceback" in caplog.text, "the log"
         )

@@ -27,7 +27,7 @@ def test_running_jobs_end_and_the_others_are_given_back() -> None:
     results = app.enqueue_many(work.bind() for _ in range(10))
     with working(app, concurrency=6, threads=2) as inside:
         for _ in range(2):
-            assert started.acquire(timeout=10)
+            assert started.acquire(timeout=60)
         until(lambda: len(broker.claimed) == 6, "six in hand, four of them waiting for a thread")
         inside.worker.stop()
         until(lambda: sum(c.jobs for c in broker.counts() if c.state is State.READY) == 8, "the giving back")
@@ -63,7 +63,7 @@ def test_a_second_stop_does_not_wait() -> None:
     try:
         with working(app, grace=60) as inside:
             for _ in range(3):
-                assert started.acquire(timeout=10)
+                assert started.acquire(timeout=60)
             inside.worker.stop()
             inside.worker.stop(hurry=True)
             summary = inside.join()
@@ -90,7 +90,7 @@ def test_the_grace_period_ends() -> None:
     try:
         with working(app, grace=0.2) as inside:
             result = work.enqueue()
-            assert started.wait(10)
+            assert started.wait(60)
             summary = inside.stop()
         assert summary.given_back == 1
         result.refresh()
@@ -123,7 +123,7 @@ def test_an_idle_worker_stops_at_once() -> None:
     with working(app) as inside:
         began = time.monotonic()
         summary = inside.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert (summary.done, summary.failed, summary.given_back) == (0, 0, 0)
 
 
@@ -174,9 +174,9 @@ def test_a_drain_counts_what_ended_failed() -> None:
     with working(app, drain=True) as inside:
         assert inside.join().failed == 2
     with pytest.raises(TaskFailed, match="as asked"):
-        result.get(timeout=1)
+        result.get(timeout=60)
     with pytest.raises(TaskFailed, match=r"Expired"):
-        expired.get(timeout=1)
+        expired.get(timeout=60)
 
 
 def test_a_drain_lets_others_queues_be() -> None:

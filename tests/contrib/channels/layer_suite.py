@@ -22,7 +22,7 @@ from support.waiting import until
 T = TypeVar("T")
 MakeLayer = Callable[..., OutworkChannelLayer]
 
-SOON: Final = 10.0
+SOON: Final = 60.0
 EVERYTHING: Final[dict[str, Any]] = {
     "type": "test.everything",
     "bytes": b"\x00\xff",
@@ -57,6 +57,11 @@ class LayerSuite:
     @pytest.fixture
     def layer(self, make_layer: MakeLayer) -> OutworkChannelLayer:
         return make_layer()
+
+    @pytest.fixture
+    def rings_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody looks again by himself, who was not woken."""
+        monkeypatch.setattr("outwork.contrib.channels.desk.LOOK_AGAIN", 600.0)
 
     # ---- messages ---------------------------------------------------------------------------------------------------
 
@@ -244,6 +249,7 @@ class LayerSuite:
 
         asyncio.run(run())
 
+    @pytest.mark.usefixtures("rings_alone")
     def test_what_is_put_back_rings(self, make_layer: MakeLayer) -> None:
         mine, other = make_layer(), make_layer()
 
@@ -253,7 +259,7 @@ class LayerSuite:
             waiting = asyncio.ensure_future(other.receive("channel"))
             await asyncio.sleep(0.2)
             await mine.put_back("channel", taken)
-            assert await asyncio.wait_for(waiting, 3) == {"number": 1}
+            assert await soon(waiting) == {"number": 1}
 
         asyncio.run(run())
 
@@ -261,7 +267,7 @@ class LayerSuite:
 
     def test_messages_expire(self, make_layer: MakeLayer) -> None:
         """Also in the hands of who puts them back."""
-        layer, other = make_layer(expiry=1), make_layer(expiry=1)
+        layer, other = make_layer(expiry=2), make_layer(expiry=2)
 
         async def run() -> None:
             own = await layer.new_channel()
@@ -269,7 +275,7 @@ class LayerSuite:
                 await layer.send(channel, {"old": True})
             taken = await soon(layer.receive_many("taken", 1))
             waiting = asyncio.ensure_future(other.receive("taken"))
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(2.2)
             for channel in ("old", own):
                 assert await is_silent(layer, channel)
             await layer.put_back("taken", taken)
@@ -279,14 +285,14 @@ class LayerSuite:
         asyncio.run(run())
 
     def test_expired_messages_leave_room(self, make_layer: MakeLayer) -> None:
-        layer = make_layer(expiry=1, capacity=2)
+        layer = make_layer(expiry=2, capacity=2)
 
         async def run() -> None:
             await layer.send("c", {"number": 0})
             await layer.send("c", {"number": 1})
             with pytest.raises(ChannelFull):
                 await layer.send("c", {"number": 2})
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(2.2)
             await layer.send("c", {"number": 3})
             assert await soon(layer.receive("c")) == {"number": 3}
 
@@ -403,15 +409,15 @@ class LayerSuite:
         asyncio.run(run())
 
     def test_memberships_expire(self, make_layer: MakeLayer) -> None:
-        layer = make_layer(group_expiry=1)
-        assert layer.group_expiry == 1
+        layer = make_layer(group_expiry=2)
+        assert layer.group_expiry == 2
 
         async def run() -> None:
             await layer.group_add("group", "gone")
             await layer.group_add("group", "stays")
-            await asyncio.sleep(0.7)
+            await asyncio.sleep(1.2)
             await layer.group_add("group", "stays")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             await layer.group_send("group", {"type": "x"})
             assert await soon(layer.receive("stays")) == {"type": "x"}
             assert await is_silent(layer, "gone")
@@ -468,6 +474,7 @@ class LayerSuite:
 
         asyncio.run(run())
 
+    @pytest.mark.usefixtures("rings_alone")
     def test_who_waits_is_not_deaf_after_a_flush(self, make_layer: MakeLayer) -> None:
         mine, other = make_layer(), make_layer()
 
@@ -479,7 +486,7 @@ class LayerSuite:
             for name in ("channel", own):
                 await other.send(name, {"to": name})
             for one, name in zip(waiting, ("channel", own), strict=True):
-                assert await asyncio.wait_for(one, 3) == {"to": name}
+                assert await soon(one) == {"to": name}
 
         asyncio.run(run())
 
@@ -533,6 +540,7 @@ class LayerSuite:
 
         asyncio.run(run())
 
+    @pytest.mark.usefixtures("rings_alone")
     def test_another_receiver_gets_what_a_cancelled_one_left(self, layer: OutworkChannelLayer) -> None:
         async def run() -> None:
             own = await layer.new_channel()
@@ -542,10 +550,11 @@ class LayerSuite:
                 await asyncio.sleep(0.1)
                 first.cancel()
                 await layer.send(channel, {"number": 1})
-                assert await asyncio.wait_for(second, 3) == {"number": 1}
+                assert await soon(second) == {"number": 1}
 
         asyncio.run(run())
 
+    @pytest.mark.usefixtures("rings_alone")
     def test_who_comes_back_after_a_cancelled_receive_has_what_came_meanwhile(self, make_layer: MakeLayer) -> None:
         mine, other = make_layer(), make_layer()
 
@@ -558,7 +567,7 @@ class LayerSuite:
             async with asyncio.timeout(SOON):
                 while [seen.unread for seen in await mine.survey()] != [1]:
                     await asyncio.sleep(0.01)
-            assert await asyncio.wait_for(mine.receive("fixed"), 3) == {"number": 1}
+            assert await soon(mine.receive("fixed")) == {"number": 1}
 
         asyncio.run(run())
 

@@ -23,7 +23,7 @@ async def there_and_back(layer: OutworkChannelLayer) -> None:
         await layer.group_add("group", name)
     waiting = [asyncio.ensure_future(layer.receive(name)) for name in (own, "fixed")]
     await layer.group_send("group", {"type": "x"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert [await one for one in waiting] == [{"type": "x"}] * 2
         await layer.send("fixed", {"type": "y"})
         assert await layer.receive("fixed") == {"type": "y"}
@@ -45,11 +45,10 @@ async def over(layer: OutworkChannelLayer, fail_over: Callable[[], object]) -> N
     await asyncio.sleep(0.1)
     await asyncio.to_thread(fail_over)
     await until_sent(layer, {"type": "after"})
-    assert await asyncio.wait_for(waiting, 30) == {"type": "after"}
+    assert await asyncio.wait_for(waiting, 60) == {"type": "after"}
     await there_and_back(layer)
 
 
-@pytest.mark.timeout(180)
 def test_sentinel_and_a_failover(tmp_path: Path) -> None:
     with SentinelGroup().form(tmp_path) as group:
         asyncio.run(over(OutworkChannelLayer(group.url()), group.primary().kill))
@@ -59,7 +58,6 @@ def test_sentinel_and_a_failover(tmp_path: Path) -> None:
         field._store.close()
 
 
-@pytest.mark.timeout(180)
 def test_a_cluster_and_a_failover(tmp_path: Path) -> None:
     from redis.crc import key_slot
 
@@ -117,7 +115,7 @@ def test_tls(tmp_path: Path) -> None:
     async def run() -> None:
         await there_and_back(layer)
         large = {"data": bytes(range(256)) * 20_000}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(layer.send("large", large) for _ in range(4)))
             assert [await layer.receive("large") for _ in range(4)] == [large] * 4
             waiting = asyncio.ensure_future(layer.receive("large"))
@@ -171,7 +169,7 @@ def test_a_server_that_is_away_is_told_of_at_once() -> None:
     layer = OutworkChannelLayer("redis://127.0.0.1:1")
 
     async def run() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             with pytest.raises(BrokerUnavailable):
                 await layer.send("fixed", {})
         waiting = asyncio.ensure_future(layer.receive("fixed"))

@@ -78,14 +78,14 @@ class Working:
         self.task = asyncio.ensure_future(worker.run())
 
     async def until(self, what: Any) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not what():
                 assert not self.task.done(), self.task.result()
                 await asyncio.sleep(0.01)
 
     async def stop(self) -> Summary:
         self.worker.stop()
-        return await asyncio.wait_for(self.task, 30)
+        return await asyncio.wait_for(self.task, 60)
 
 
 async def everything_in(layer: OutworkChannelLayer, channel: str) -> list[int]:

@@ -41,7 +41,6 @@ def run_on_a_server(kind: str, python: str, environ: dict[str, str]) -> None:
     run(python, environ | {"KIOSK_SMALL": "1", "KIOSK_DATABASES": json.dumps(databases)}, *words)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_on_a_server(kind: str, session_environ: dict[str, str]) -> None:
     run_on_a_server(kind, sys.executable, session_environ)

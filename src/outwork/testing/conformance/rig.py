@@ -17,7 +17,7 @@ from outwork.job import DEFAULT_QUEUE, WIRE_VERSION, Answer, Failure, Job, Outco
 
 T = TypeVar("T")
 
-DEADLINE: Final = 20.0
+DEADLINE: Final = 60.0
 """Seconds after which something that should have happened is taken for broken. No passing test waits for it."""
 PLENTY: Final = 100_000
 

@@ -53,11 +53,16 @@ class WaitingPromises(Promises):
         assert rig.broker.wait(["default"], 0.0) is False
 
     def test_an_idle_wait_sleeps(self, rig: Rig) -> None:
+        """The time of the whole process is counted, for a broker may wait in a thread of its own; so whatever else goes
+        on in it may spoil a look, but not each."""
         rig.broker.wait(["default"], 0.01)
+        assert any(self._sleeps(rig) for _ in range(5))
+
+    def _sleeps(self, rig: Rig) -> bool:
         processor, wall = time.process_time(), time.monotonic()
         while (left := wall + 1.0 - time.monotonic()) > 0:
             rig.broker.wait(["default"], left)
-        assert time.process_time() - processor < 0.1
+        return time.process_time() - processor < 0.1
 
     def test_an_enqueue_wakes(self, rig: Rig) -> None:
         for _ in range(5):
