@@ -29,9 +29,9 @@ from outwork.ids import new_job_id
 from outwork.job import Answer, Done, Job, State
 from support import chores
 from support.ledger import Ledger, write
-from support.mariadb_server import MariaDBServer, own_mariadb, shared_mariadb
+from support.mariadb_server import MariaDBServer, shared_mariadb
 from support.ports import free_port
-from support.postgres_server import PostgresServer, own_postgres, program, shared_postgres
+from support.postgres_server import PostgresServer, program, shared_postgres
 from support.programs import find
 from support.proxy import Proxy
 from support.waiting import until
@@ -56,7 +56,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture(params=["postgresql", "mysql"])
 def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of the test's own, which it may stop."""
-    with own_postgres() if request.param == "postgresql" else own_mariadb() as found:
+    with PostgresServer() if request.param == "postgresql" else MariaDBServer() as found:
         yield found
 
 
@@ -317,7 +317,7 @@ def test_many_processes_make_the_tables_at_once(server: Server, environ: dict[st
 
 
 def test_no_more_connections() -> None:
-    with own_postgres(max_connections="6", superuser_reserved_connections="0") as server:
+    with PostgresServer(max_connections="6", superuser_reserved_connections="0") as server:
         held = [server.connect() for _ in range(5)]
         try:
             with suppress(psycopg.OperationalError):
@@ -329,7 +329,7 @@ def test_no_more_connections() -> None:
 
 
 def test_a_standby_is_not_written_to() -> None:
-    with own_postgres() as server:
+    with PostgresServer() as server:
         with closing(open_broker(server.url())) as broker:
             broker.enqueue([a_job()])
         server.ask("ALTER DATABASE postgres SET default_transaction_read_only = on")

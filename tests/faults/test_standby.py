@@ -10,7 +10,7 @@ from outwork.brokers import open_broker
 from outwork.brokers.base import Broker, Share
 from outwork.errors import BrokerUnavailable
 from outwork.testing.conformance import new_job
-from support.postgres_server import PostgresServer, own_postgres
+from support.postgres_server import PostgresServer
 from support.waiting import until
 
 
@@ -23,7 +23,7 @@ def accepts(broker: Broker) -> bool:
 
 
 def test_a_url_with_two_hosts_finds_the_one_that_was_promoted() -> None:
-    with own_postgres(wal_level="replica", max_wal_senders="4") as primary:
+    with PostgresServer(wal_level="replica", max_wal_senders="4") as primary:
         standby = PostgresServer(None, primary)
         try:
             both = primary.url(target_session_attrs="read-write").replace(

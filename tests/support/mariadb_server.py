@@ -4,28 +4,21 @@ server, where only `mysqld` is found or the folder of other releases (`support.p
 from __future__ import annotations
 
 import atexit
-import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import pymysql  # type: ignore[import-untyped]
-import pytest
 from pymysql.cursors import DictCursor  # type: ignore[import-untyped]
 
-from support.ports import free_port
+from support.private_server import DEADLINE, TABLES, PrivateServer, need
 from support.programs import chosen, find
 from support.waiting import until
 
-DEADLINE: Final = 60.0
-TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "outbox", "bound", "cell")
 MYSQL: Final = chosen("mysqld") or (None if find("mariadbd") else find("mysqld"))
 SERVER: Final = MYSQL or find("mariadbd")
 INSTALL: Final = MYSQL or find("mariadb-install-db")
@@ -42,29 +35,19 @@ PRIMARY: Final = {
 REPLICA: Final = {"server_id": "2", "rpl_semi_sync_slave_enabled": "ON"}
 
 
-def need_mariadb() -> None:
-    """Skip where there is no server to start; a failure where there has to be one."""
-    if SERVER is None or INSTALL is None:
-        reason = "mariadbd is not installed"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-class MariaDBServer:
+class MariaDBServer(PrivateServer):
     """A server of our own, in a `place` that its user may enter; it starts at once. `settings` as on its command line.
     With `replica_of` (MariaDB alone) it follows another one, started with `PRIMARY`, which waits for it before it
     confirms a commit."""
 
+    USER = "mysql"
+    AT_ONCE = signal.SIGKILL
+    """SIGTERM: tidily."""
+
     def __init__(self, place: Path | None = None, replica_of: MariaDBServer | None = None, /, **settings: str) -> None:
-        need_mariadb()
-        self.folder = Path(tempfile.mkdtemp(prefix="outwork-mariadb-", dir=place))
-        self.port = free_port()
+        need("mariadbd", SERVER, INSTALL)
+        super().__init__("mariadb", place)
         self._settings = settings if replica_of is None else REPLICA | settings
-        self._user = "mysql" if os.geteuid() == 0 else None
-        self._process: subprocess.Popen[bytes] | None = None
-        if self._user:
-            shutil.chown(self.folder, self._user, self._user)
         done = subprocess.run(
             [
                 str(INSTALL),
@@ -113,7 +96,7 @@ class MariaDBServer:
         read = (status["Master_Log_File"], status["Read_Master_Log_Pos"])
         return (status["Relay_Master_Log_File"], status["Exec_Master_Log_Pos"]) == read
 
-    def start(self) -> None:
+    def _command(self) -> list[str]:
         options = {
             "datadir": f"{self.folder}/data",
             "tmpdir": str(self.folder),
@@ -127,22 +110,9 @@ class MariaDBServer:
             "skip_name_resolve": "1",
             **self._settings,
         }
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(SERVER), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())],
-                user=self._user,
-                group=self._user,
-                extra_groups=[] if self._user else None,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        until(self._answers, f"the server in {self.folder} answers:\n{self.log()}", seconds=DEADLINE)
+        return [str(SERVER), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())]
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
+    def _greets(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:  # PyMySQL leaves its own one open when nobody is there
             if probe.connect_ex(f"{self.folder}/server.sock"):
                 return False
@@ -151,9 +121,6 @@ class MariaDBServer:
         except pymysql.OperationalError:
             return False
         return True
-
-    def log(self) -> str:
-        return (self.folder / "server.log").read_text(errors="replace")
 
     def url(self, database: str = "jobs", *, port: int | None = None, **options: str) -> str:
         query = "&".join(f"{name}={value}" for name, value in options.items())
@@ -192,17 +159,6 @@ class MariaDBServer:
                     cursor.execute(f"DELETE FROM {prefix}{table}")
                 cursor.execute(f"DELETE FROM {prefix}meta WHERE name = 'outbox'")
 
-    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """SIGKILL: at once, with recovery at the next start; SIGTERM: tidily."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(how)
-            process.wait(DEADLINE)
-
-    def clean_up(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @cache
 def shared_mariadb() -> MariaDBServer:
@@ -210,13 +166,3 @@ def shared_mariadb() -> MariaDBServer:
     server = MariaDBServer()
     atexit.register(server.clean_up)
     return server
-
-
-@contextmanager
-def own_mariadb(**settings: str) -> Iterator[MariaDBServer]:
-    """A server for one test."""
-    server = MariaDBServer(**settings)
-    try:
-        yield server
-    finally:
-        server.clean_up()

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import atexit
-import os
-import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psycopg
-import pytest
 
-from support.ports import free_port
+from support.private_server import DEADLINE, TABLES, PrivateServer, need
 from support.programs import find
 from support.waiting import until
-
-DEADLINE: Final = 60.0
-TABLES: Final = ("job", "ready", "scheduled", "running", "ended", "worker", "outbox", "bound", "cell")
 
 
 def program(name: str) -> str | None:
@@ -30,27 +21,17 @@ def program(name: str) -> str | None:
     return find(name, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
 
 
-def need_postgres() -> None:
-    """Skip where there is no server to start; a failure where there has to be one."""
-    if program("postgres") is None or program("initdb") is None:
-        reason = "postgres is not installed"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-class PostgresServer:
+class PostgresServer(PrivateServer):
     """A server of our own, in a `place` that its user may enter; it starts at once. `settings` as in postgresql.conf.
     fsync stays on. With `standby_of` it follows another one, which waits for it before it confirms a commit."""
 
+    USER = "postgres"
+    AT_ONCE = signal.SIGQUIT
+    """SIGINT: tidily; SIGKILL: the whole process group dies."""
+
     def __init__(self, place: Path | None = None, standby_of: PostgresServer | None = None, /, **settings: str) -> None:
-        need_postgres()
-        self.folder = Path(tempfile.mkdtemp(prefix="outwork-postgres-", dir=place))
-        self.port = free_port()
-        self._user = "postgres" if os.geteuid() == 0 else None
-        self._process: subprocess.Popen[bytes] | None = None
-        if self._user:
-            shutil.chown(self.folder, self._user, self._user)
+        need("postgres", program("postgres"), program("initdb"))
+        super().__init__("postgres", place)
         data = self.folder / "data"
         if standby_of is None:
             self._run(
@@ -81,48 +62,19 @@ class PostgresServer:
         """From now on it takes writes."""
         assert self.ask("SELECT pg_promote()") == [(True,)], self.log()
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def _run(self, name: str, *words: str) -> None:
-        done = subprocess.run(
-            [program(name) or name, *words],
-            user=self._user,
-            group=self._user,
-            extra_groups=[] if self._user else None,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-        )
+        done = subprocess.run([program(name) or name, *words], capture_output=True, **self._as_user)
         assert done.returncode == 0, done.stderr.decode()
 
-    def start(self) -> None:
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program("postgres") or "postgres", "-D", str(self.folder / "data")],
-                user=self._user,
-                group=self._user,
-                extra_groups=[] if self._user else None,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        until(self._answers, f"the server in {self.folder} answers:\n{self.log()}", seconds=DEADLINE)
+    def _command(self) -> list[str]:
+        return [program("postgres") or "postgres", "-D", str(self.folder / "data")]
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
+    def _greets(self) -> bool:
         try:
             self.ask("SELECT 1")
         except psycopg.OperationalError:
             return False
         return True
-
-    def log(self) -> str:
-        return (self.folder / "server.log").read_text(errors="replace")
 
     def url(self, database: str = "postgres", *, port: int | None = None, **options: str) -> str:
         query = "&".join(f"{name}={value}" for name, value in options.items())
@@ -161,17 +113,6 @@ class PostgresServer:
                     connection.execute(f"DELETE FROM {prefix}{table}")
                 connection.execute(f"DELETE FROM {prefix}meta WHERE name = 'outbox'")
 
-    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """SIGQUIT: at once, with recovery at the next start; SIGINT: tidily; SIGKILL: the whole process group dies."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(how)
-            process.wait(DEADLINE)
-
-    def clean_up(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @cache
 def shared_postgres() -> PostgresServer:
@@ -179,13 +120,3 @@ def shared_postgres() -> PostgresServer:
     server = PostgresServer()
     atexit.register(server.clean_up)
     return server
-
-
-@contextmanager
-def own_postgres(**settings: str) -> Iterator[PostgresServer]:
-    """A server for one test."""
-    server = PostgresServer(**settings)
-    try:
-        yield server
-    finally:
-        server.clean_up()

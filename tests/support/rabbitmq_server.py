@@ -12,9 +12,8 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Final
 
-import pytest
-
 from support.ports import free_port
+from support.private_server import need
 from support.programs import find
 from support.waiting import until
 
@@ -32,12 +31,7 @@ def script(name: str) -> str | None:
 
 
 def need_rabbitmq() -> None:
-    """Skip where there is no server to start; a failure where there has to be one."""
-    if script("rabbitmq-server") is None:
-        reason = "rabbitmq-server is not installed"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need("rabbitmq-server", script("rabbitmq-server"))
 
 
 class RabbitServer:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import pytest
 import redis
 
 from support.ports import free_port
+from support.private_server import need
 from support.programs import find
 from support.waiting import until
 
@@ -21,12 +20,7 @@ BINARY: Final = find("redis-server") or find("valkey-server")
 
 
 def need_redis() -> None:
-    """Skip where there is no server to start; a failure where there has to be one."""
-    if BINARY is None:
-        reason = "redis-server is not installed"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need("redis-server", BINARY)
 
 
 class RedisServer:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from contrib.channels.site_of_thumbs import Site, site_on
-from support.postgres_server import PostgresServer, own_postgres, shared_postgres
+from support.postgres_server import PostgresServer, shared_postgres
 from support.redis_server import RedisServer
 
 KINDS: Final = ("sqlite", "redis", "postgresql")
@@ -63,7 +63,7 @@ def sites(tmp_path: Path) -> Iterator[list[Site]]:
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[PostgresServer]:
     """One that may be restarted."""
-    with own_postgres() as own:
+    with PostgresServer() as own:
         yield own
 
 
