@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-import course
-import dramatiq
+from _dramatiq import producer_on
 from dramatiq.brokers.redis import RedisBroker
 
 PEER = "Dramatiq"
@@ -31,33 +30,4 @@ WORKER = [
 ]
 
 broker = RedisBroker(url=os.environ["BENCH_URL"])
-dramatiq.set_broker(broker)
-
-
-@dramatiq.actor(queue_name="bench")
-def noop(number: int, text: str) -> None:
-    course.noop(number, text)
-
-
-@dramatiq.actor(queue_name="bench")
-def slow(number: int) -> None:
-    course.slow(number)
-
-
-@dramatiq.actor(queue_name="bench")
-def stamp() -> None:
-    course.stamp()
-
-
-class Producer(course.Producer):
-    def noop(self, number: int) -> None:
-        noop.send(number, "hello")
-
-    def slow(self, number: int) -> None:
-        slow.send(number)
-
-    def stamp(self) -> None:
-        stamp.send()
-
-    def close(self) -> None:
-        broker.close()
+Producer = producer_on(broker)

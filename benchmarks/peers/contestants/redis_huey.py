@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-import course
+from _huey import producer_on
 from huey import RedisHuey
 
 PEER = "Huey"
@@ -19,29 +19,4 @@ BULK = False
 WORKER = ["{bin}/huey_consumer", "{name}.huey", "-k", "thread", "-w", "4", "-q"]
 
 huey = RedisHuey("bench", url=os.environ["BENCH_URL"])
-
-
-@huey.task()
-def noop(number: int, text: str) -> int:
-    return course.noop(number, text)
-
-
-@huey.task()
-def slow(number: int) -> int:
-    return course.slow(number)
-
-
-@huey.task()
-def stamp() -> None:
-    course.stamp()
-
-
-class Producer(course.Producer):
-    def noop(self, number: int) -> None:
-        noop(number, "hello")
-
-    def slow(self, number: int) -> None:
-        slow(number)
-
-    def stamp(self) -> None:
-        stamp()
+Producer = producer_on(huey)

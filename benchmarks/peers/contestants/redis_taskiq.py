@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-import course
+from _taskiq import producer_on
 from taskiq_redis import RedisStreamBroker
 
 PEER = "taskiq"
@@ -30,35 +30,4 @@ WORKER = [
 ]
 
 broker = RedisStreamBroker(os.environ["BENCH_URL"])
-
-
-@broker.task
-async def noop(number: int, text: str) -> int:
-    return course.noop(number, text)
-
-
-@broker.task
-async def slow(number: int) -> int:
-    return await course.aslow(number)
-
-
-@broker.task
-async def stamp() -> None:
-    course.stamp()
-
-
-class Producer(course.Producer):
-    async def open(self) -> None:
-        await broker.startup()
-
-    async def noop(self, number: int) -> None:
-        await noop.kiq(number, "hello")
-
-    async def slow(self, number: int) -> None:
-        await slow.kiq(number)
-
-    async def stamp(self) -> None:
-        await stamp.kiq()
-
-    async def close(self) -> None:
-        await broker.shutdown()
+Producer = producer_on(broker)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-import course
+from _huey import producer_on
 from huey import SqliteHuey
 
 PEER = "Huey"
@@ -21,29 +21,4 @@ BULK = False
 WORKER = ["{bin}/huey_consumer", "{name}.huey", "-k", "thread", "-w", "4", "-d", "0.01", "-m", "0.1", "-q"]
 
 huey = SqliteHuey("bench", filename=os.environ["BENCH_URL"].removeprefix("sqlite:///"), fsync=True)
-
-
-@huey.task()
-def noop(number: int, text: str) -> int:
-    return course.noop(number, text)
-
-
-@huey.task()
-def slow(number: int) -> int:
-    return course.slow(number)
-
-
-@huey.task()
-def stamp() -> None:
-    course.stamp()
-
-
-class Producer(course.Producer):
-    def noop(self, number: int) -> None:
-        noop(number, "hello")
-
-    def slow(self, number: int) -> None:
-        slow(number)
-
-    def stamp(self) -> None:
-        stamp()
+Producer = producer_on(huey)
