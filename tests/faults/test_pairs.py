@@ -138,7 +138,7 @@ def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Led
         running.kill_all()
         in_flight |= ledger.in_flight() | {key for key, times in ledger.keys("S").items() if times > before[key]}
     began = time.monotonic()
-    last = workers.start("--config", "shop.toml", TARGET)
+    last = workers.start("--config", "shop.toml", TARGET).ready()
     store = app.broker
     assert isinstance(store, PairedBroker)
     until(lambda: {count.state for count in store.counts()} == {State.SUCCESSFUL}, "the end of all jobs", seconds=60)

@@ -102,7 +102,7 @@ def test_nothing_is_lost_when_whole_workers_are_killed(app: Outwork, ledger: Led
         running.kill_all()
         doubtful |= ledger.in_flight() | {key for key, times in ledger.keys("S").items() if times > before[key]}
     began = time.monotonic()
-    last = workers.start(TARGET)
+    last = workers.start(TARGET).ready()
     until(lambda: len(ledger.keys("E")) == 500, "the end of all jobs", seconds=60)
     assert time.monotonic() - began < 60
     twice = set(ledger.twice())

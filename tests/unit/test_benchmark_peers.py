@@ -26,7 +26,9 @@ from benchmarks.results import load, recording
 DEADLINE: Final = 60.0
 ALL: Final = contestants()
 PLACES: Final = {"python": "python", "bin": "bin", "produce": "produce.py", "name": "name", "url": "url"}
-TINY: Final = Sizes(seconds=0.2, fill=1.0, drain=20.0, most=300, first=40, stamps=3, slow=400, killed=15, recovery=50.0)
+TINY: Final = Sizes(
+    seconds=0.2, fill=1.0, drain=60.0, most=300, first=40, stamps=3, slow=1500, killed=15, recovery=50.0
+)
 
 
 def python(code: str, environ: dict[str, str]) -> None:
@@ -229,8 +231,8 @@ def test_outwork_on_sqlite_is_measured(spaces: Spaces, tmp_path: Path) -> None:
             speed = calibrate(its, TINY)
         assert min(speed.drain, speed.enqueue, speed.fill) > 0.0
         with measure.course(one, home, spaces) as its:
+            waiting = TINY.ones(speed) + TINY.many(speed)  # by the speed so far, which `speeds` replaces
             speeds(its, TINY, speed, run)
-            waiting = TINY.ones(speed) + TINY.many(speed)
             assert its.ledger.progress().count >= waiting
         with measure.course(one, home, spaces) as its:
             idleness(its, TINY, run)
