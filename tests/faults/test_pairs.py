@@ -12,7 +12,7 @@ import pytest
 
 from outwork import Outwork
 from outwork.brokers import open_broker
-from outwork.brokers.base import Claimed, Settlement, Share, Store, Ticket
+from outwork.brokers.base import Broker, Claimed, Settlement, Share, Store, Ticket
 from outwork.brokers.paired import PairedBroker
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
 from outwork.errors import BrokerUnavailable
@@ -234,6 +234,23 @@ def test_a_message_that_comes_twice_is_dropped(pair: PairedBroker, admin: Admin)
         ),
         "the end of the copies",
     )
+
+
+def test_a_worker_that_dies_before_it_has_asked_the_store_takes_no_message_along(
+    pair: PairedBroker, transport_url: str
+) -> None:
+    """Neither one of those that are claimed for a free slot only."""
+    jobs = [new_job(), new_job(at_most_once=True)]
+    pair.enqueue(jobs)
+    held: list[Claimed] = []
+
+    def both_are_held(transport: Broker) -> bool:
+        held.extend(transport.exchange(new_claim_id(), [], [Share("default", 2)], 2, 2, "worker-0").claimed)
+        return len(held) == 2
+
+    with closing(open_broker(transport_url)) as transport:
+        until(lambda: both_are_held(transport), "their messages")
+    assert {one.id for one in claim(pair, 2)} == {job.id for job in jobs}
 
 
 def test_a_retry_is_sent_by_whoever_settles(pair: PairedBroker) -> None:

@@ -406,8 +406,9 @@ def _job_id(claimed: Claimed) -> str:
 
 def _message(ticket: Ticket) -> Job:
     """A job without content, which the transport never buries: the store counts what it has been through. One that is
-    claimed for a free slot only is a job that the transport delivers at most once; the store sends it again. Each
-    message has an id of its own: the next one of a job may come while this one is in hand."""
+    claimed for a free slot only says that it is to be delivered at most once. Without a task it need not be: its worker
+    may die before it has asked the store, which would know of no loss for an hour. Each message has an id of its own:
+    the next one of a job may come while this one is in hand."""
     return Job(
         v=WIRE_VERSION,
         id=f"{ticket.job_id}{MARK}{urandom(4).hex()}",

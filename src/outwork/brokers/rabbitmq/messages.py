@@ -7,6 +7,7 @@ header `envelope` says where it ends. Every other header is there only if it say
     expires                     until when it may be started (Unix time in ms; AMQP's floats are not for every client)
     due                         when it was to be started, if it was delayed (Unix time in ms)
     max-crashes, once           as the job was enqueued
+    solo                        a ticket (see `outwork.brokers.paired`) that is claimed for a free slot only
     queue                       the job's queue
     parked                      the copy by which the message of a long job is renewed
     reason                      why it is a dead letter
@@ -68,7 +69,7 @@ class Message:
         taken for crashed because it lay in the buffer of a worker that died."""
         if self.crashes:
             return min(self.crashes, SUSPECT)
-        return int(self.once or self.max_crashes == 0)
+        return int(self.once or "solo" in self.headers or self.max_crashes == 0)
 
     @property
     def errors(self) -> tuple[Failure, ...]:
@@ -111,7 +112,7 @@ class Message:
         return Claimed(self.id, claim_id, self.envelope, self.failures, self.crashes, self.misses, self.errors)
 
 
-KEPT: Final = frozenset({"max-crashes", "once", "expires"})
+KEPT: Final = frozenset({"max-crashes", "once", "solo", "expires"})
 """The headers that a copy takes over as they are. Nothing of the server's own: it takes a message that comes to a delay
 queue again with the history of its first visit for one that goes round in circles, and drops it."""
 
@@ -123,7 +124,7 @@ def of_job(job: Job, now: float, priority: int | None) -> tuple[Message, float]:
     if job.max_crashes != 3:
         headers["max-crashes"] = job.max_crashes
     if job.at_most_once:
-        headers["once"] = True
+        headers["once" if job.task else "solo"] = True  # a ticket starts nothing before the store has been asked
     if job.expires is not None:
         headers["expires"] = int((now + max(0.0, delay) + job.expires) * 1000)
     return Message(job.queue, job.id, codec.encode_job(job), headers, priority), delay
