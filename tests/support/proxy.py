@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,8 @@ class Proxy:
         self._refusing = False
         self._to_eat = 0
         self.eaten = 0
+        self.delay = 0.0
+        """Seconds by which everything is late."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -92,6 +95,7 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 self._flowing.wait()
+                time.sleep(self.delay)
                 if is_reply and self._eats():
                     return
                 target.sendall(data)

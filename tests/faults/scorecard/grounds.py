@@ -18,8 +18,10 @@ from support.rabbitmq_server import RabbitServer
 from support.redis_server import RedisServer
 from support.workers import descendants, send
 
-RECORDS: Final = frozenset({"job", "body", "errors", "result", "ended", "ids", "counts", "watch", "workers", "alive"})
-"""What Redis keeps of jobs that have ended, and of workers."""
+RECORDS: Final = frozenset(
+    {"job", "body", "errors", "result", "ended", "ids", "ties", "counts", "watch", "workers", "alive", "pace"}
+)
+"""What Redis keeps of jobs that have ended, of workers, and of a RabbitMQ beside it."""
 HOT: Final = ("ready", "scheduled", "running", "outbox", "bound", "cell")
 """The tables that have nothing of a job that has ended."""
 
@@ -192,13 +194,20 @@ class RedisGround(Ground):
 
     def at_rest(self) -> int:
         """The sizes of all keys of the namespace but those with records."""
-        total = 0
+        return sum(self._sizes().values())
+
+    def look(self) -> str:
+        return str(self._sizes())
+
+    def _sizes(self) -> dict[str, int]:
+        """By the name of the key."""
+        sizes: dict[str, int] = {}
         with self._server.client() as client:
             for key in client.scan_iter(count=1000):
                 name = key.decode().rpartition(":")[2]
                 if name in KEYS and name not in RECORDS:
-                    total += _size(client, key)
-        return total
+                    sizes[name] = _size(client, key)
+        return sizes
 
     def kill_connections(self) -> None:
         with self._server.client() as client:

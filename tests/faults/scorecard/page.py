@@ -34,8 +34,8 @@ PART: Final = re.compile(r"(<!-- scorecard -->\n).*?(<!-- end -->)", re.DOTALL)
 
 outcomes: Final[defaultdict[tuple[str, str], dict[str, str]]] = defaultdict(dict)
 """By row and broker: what became of each test."""
-numbers: Final[dict[tuple[str, str], dict[str, Any]]] = {}
-"""By row and broker: what a test of the standard load has counted."""
+numbers: Final[defaultdict[tuple[str, str], dict[str, dict[str, Any]]]] = defaultdict(dict)
+"""By row and broker: what each test of a load has counted."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,7 +59,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" or report.outcome != "passed":
         outcomes[row, broker][report.nodeid] = "failed" if "failed" in (before, report.outcome) else report.outcome
     if "bound" in said:
-        numbers[row, broker] = said
+        numbers[row, broker][report.nodeid] = said
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -100,7 +100,7 @@ def table(former: Former) -> str:
     shown = {(number, broker): cell(number, broker, former) for number in what for broker in COLUMNS}
     tried = [one for one in shown.values() if one]
     good = sum("failed" not in one and one != "not run" for one in tried)
-    moves = former.moves + sum(said["replayed"] for said in numbers.values())
+    moves = former.moves + sum(said["replayed"] for cell in numbers.values() for said in cell.values())
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
         f"`make faults`: {good} of {len(tried)} cells hold. The state machine explains all {moves:,} moves of the jobs "
@@ -123,7 +123,7 @@ def again(former: Former) -> str:
 
 def cell(row: str, broker: str, former: Former) -> str:
     """What became of it: a hook, or D where only a bound is promised, with how many were run twice and how many might
-    have been, and after how many seconds all was done."""
+    have been, and after how many seconds all was done; of several tests together."""
     found = set(outcomes.get((row, broker), {}).values())
     if not found:
         return former.cells.get((row, broker), "")
@@ -131,9 +131,12 @@ def cell(row: str, broker: str, former: Former) -> str:
         return "**failed**"
     if found == {"skipped"}:
         return "not run"
-    said = numbers.get((row, broker))
+    said = numbers[row, broker].values() if (row, broker) in numbers else ()
     sign = "D" if row in BY_NUMBER and broker in BY_NUMBER[row].bounded else "✓"
-    return sign if said is None else f"{sign} {said['twice']}/{said['bound']} {said['seconds']:.0f} s"
+    if not said:
+        return sign
+    twice, bound = (sum(one[what] for one in said) for what in ("twice", "bound"))
+    return f"{sign} {twice}/{bound} {max(one['seconds'] for one in said):.0f} s"
 
 
 def commit() -> str:

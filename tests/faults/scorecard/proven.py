@@ -34,6 +34,7 @@ WHAT: Final = {
     "22": "garbage in the place of a job; a payload of 1 MiB",
     "28": "fork after connect",
     "29": "no byte is left on the disk of the worker",
+    "30": "a storm: many of these at once, drawn from a seed, on every kind of job",
 }
 SUITE: Final = r"conformance/test_(?:sqlite|postgresql|mysql|redis|rabbitmq|memory)\.py::Test\w+::"
 IN: Final = r"(?!\[memory:)"

@@ -36,7 +36,7 @@ class Illegal(AssertionError):
 
 
 def note_of(entry: Entry) -> Note:
-    claim, attempt, crashes, failures = entry.note.split(" ")
+    claim, attempt, crashes, failures, *_ = entry.note.split(" ")
     return Note(claim, int(attempt), int(crashes), int(failures))
 
 

@@ -7,7 +7,7 @@ a third of the load.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,21 +27,6 @@ def cells() -> list[tuple[Row, str]]:
     if not WHOLE:
         return [(BY_NUMBER[number], broker) for number, broker in CHOSEN]
     return [(row, broker) for broker in GROUNDS for row in ROWS if broker in row.brokers]
-
-
-@pytest.fixture(scope="session")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[type[Any]], Ground]]:
-    """The servers, each started when it is first wanted."""
-    made: dict[type[Ground], Ground] = {}
-
-    def ground(kind: type[Any]) -> Ground:
-        if kind not in made:
-            made[kind] = kind(tmp_path_factory.mktemp(kind.name))
-        return made[kind]
-
-    yield ground
-    for one in made.values():
-        one.close()
 
 
 @pytest.mark.timeout(400)
