@@ -15,7 +15,7 @@ import pytest
 from outwork.brokers import SCHEMES, open_broker
 from outwork.errors import InvalidURL
 from support.place import Place, get, place_in, post
-from support.rabbitmq_server import RabbitServer, need_rabbitmq
+from support.rabbitmq_server import need_rabbitmq, own_url
 from support.redis_server import RedisServer
 from support.sites import Site
 from support.waiting import until
@@ -124,18 +124,14 @@ def test_row_C2_on_redis(identity: Place, tmp_path: Path) -> None:
         server.stop()
 
 
-def test_row_C2_on_rabbitmq(identity: Place, tmp_path: Path) -> None:
+def test_row_C2_on_rabbitmq(identity: Place) -> None:
     with_rabbitmq()
-    server = RabbitServer(tmp_path / "rabbitmq")
-    try:
-        configure(identity, f'BROKER_URL = "{server.url()}"')
-        worker = identity.worker("contrib.identity", "worker")
-        site = identity.gunicorn("contrib.identity:create_app()", "-w", "1")
-        assert post(site, "/mail", to="ada").status == 202
-        until(lambda: identity.ledger.count("S", "ada"), "the mail")
-        assert worker.stop() == 0
-    finally:
-        server.close()
+    configure(identity, f'BROKER_URL = "{own_url()}"')
+    worker = identity.worker("contrib.identity", "worker")
+    site = identity.gunicorn("contrib.identity:create_app()", "-w", "1")
+    assert post(site, "/mail", to="ada").status == 202
+    until(lambda: identity.ledger.count("S", "ada"), "the mail")
+    assert worker.stop() == 0
 
 
 def with_rabbitmq() -> None:
@@ -294,13 +290,9 @@ def test_row_F2_redis_with_reload(example: Place, tmp_path: Path) -> None:
         server.stop()
 
 
-def test_row_F2_rabbitmq_by_a_variable_of_the_application(example: Place, tmp_path: Path) -> None:
+def test_row_F2_rabbitmq_by_a_variable_of_the_application(example: Place) -> None:
     with_rabbitmq()
-    server = RabbitServer(tmp_path / "rabbitmq")
-    try:
-        reloads(example, RABBITMQ_URL=server.url())
-    finally:
-        server.close()
+    reloads(example, RABBITMQ_URL=own_url())
 
 
 def reloads(example: Place, **environ: str) -> None:

@@ -17,7 +17,7 @@ from support.mail_server import MailServer
 from support.mariadb_server import shared_mariadb
 from support.place import Place, place_in, post
 from support.postgres_server import shared_postgres
-from support.rabbitmq_server import RabbitServer
+from support.rabbitmq_server import own_url
 from support.redis_server import RedisServer
 from support.scim_server import ScimServer
 from support.smpp_server import INVALID_DESTINATION, SmppServer
@@ -106,17 +106,13 @@ def test_row_C7_on_mariadb(world: World) -> None:
 
 def test_row_C7_on_rabbitmq(world: World, tmp_path: Path) -> None:
     """Alone, and with a store beside it."""
-    server = RabbitServer(tmp_path / "rabbitmq")
-    try:
-        on(world, server.url(prefix="alone"))
-        world.mail.mails.clear()
-        world.texts.messages.clear()
-        world.wiki.storage.resources.clear()
-        for side in (world.mail, world.texts, world.wiki):
-            side.stop()
-        on(world, server.url(prefix="paired"), f"sqlite:///{tmp_path}/store.db")
-    finally:
-        server.close()
+    on(world, own_url())
+    world.mail.mails.clear()
+    world.texts.messages.clear()
+    world.wiki.storage.resources.clear()
+    for side in (world.mail, world.texts, world.wiki):
+        side.stop()
+    on(world, own_url(), f"sqlite:///{tmp_path}/store.db")
 
 
 DJANGO = """

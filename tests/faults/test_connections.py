@@ -19,7 +19,7 @@ from support import chores
 from support.ledger import Ledger
 from support.mariadb_server import shared_mariadb
 from support.postgres_server import shared_postgres
-from support.rabbitmq_server import RabbitServer
+from support.rabbitmq_server import own_url
 from support.redis_server import RedisServer
 from support.waiting import until
 from support.workers import Workers
@@ -30,19 +30,11 @@ THREADS: Final = 8
 TARGET: Final = "support.chores"
 
 
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    server = RabbitServer(tmp_path_factory.mktemp("rabbit"))
-    yield server
-    server.close()
-
-
 @pytest.fixture(params=[*NAMES])
 def broker_url(request: pytest.FixtureRequest) -> str:
     """An empty broker on each server."""
     if request.param == "amqp":
-        rabbit: RabbitServer = request.getfixturevalue("rabbit")
-        return rabbit.url()
+        return own_url()
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         server.ask("FLUSHALL")

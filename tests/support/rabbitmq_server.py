@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from signal import SIGKILL
 from typing import Final
@@ -167,3 +171,18 @@ class RabbitServer:
         """Whether the port mapper has ended: it stays until it has noticed the end of the node."""
         said = subprocess.run([epmd, "-kill"], env=self._environ(), capture_output=True, text=True, timeout=DEADLINE)
         return "not allowed" not in said.stdout + said.stderr
+
+
+@cache
+def shared_rabbitmq() -> RabbitServer:
+    """The server that the tests of this process share. Each of them has queues of its own there: `own_url`."""
+    folder = Path(tempfile.mkdtemp(prefix="outwork-rabbitmq-"))
+    server = RabbitServer(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.close)
+    return server
+
+
+def own_url(**options: str) -> str:
+    """A broker on the shared server that nobody else uses."""
+    return shared_rabbitmq().url("", port=None, prefix=f"t{secrets.token_hex(6)}", **options)

@@ -110,22 +110,18 @@ def test_a_missing_server_is_said_at_once(project: Project) -> None:
 
 
 def test_row_A1_rabbitmq(project: Project, tmp_path: Path) -> None:
-    from support.rabbitmq_server import RabbitServer
+    from support.rabbitmq_server import own_url
 
-    server = RabbitServer(tmp_path / "rabbit")
-    try:
-        options = {"broker_url": server.url(queue_type="classic")}  # which has priorities on any version
-        backend = {"BACKEND": "outwork.contrib.django.RabbitMQBackend", "QUEUES": [], "OPTIONS": options}
-        project.environ["KIOSK_TASKS"] = json.dumps({"default": backend})
-        project.shell("r = step.enqueue('a')\ntry: r.refresh()\nexcept NotImplementedError: print('no results')")
-        worker = project.start()
-        project.wait_for("end a")
-        assert worker.stop() == 0
-        options["store_url"] = f"sqlite:///{tmp_path}/store.db"
-        project.environ["KIOSK_TASKS"] = json.dumps({"default": backend})
-        worker = project.start()
-        said = project.shell(f"import time\nr = step.enqueue('b')\n{WAIT}")
-        assert said == "SUCCESSFUL b\n"
-        assert worker.stop() == 0
-    finally:
-        server.close()
+    options = {"broker_url": own_url(queue_type="classic")}  # which has priorities on any version
+    backend = {"BACKEND": "outwork.contrib.django.RabbitMQBackend", "QUEUES": [], "OPTIONS": options}
+    project.environ["KIOSK_TASKS"] = json.dumps({"default": backend})
+    project.shell("r = step.enqueue('a')\ntry: r.refresh()\nexcept NotImplementedError: print('no results')")
+    worker = project.start()
+    project.wait_for("end a")
+    assert worker.stop() == 0
+    options["store_url"] = f"sqlite:///{tmp_path}/store.db"
+    project.environ["KIOSK_TASKS"] = json.dumps({"default": backend})
+    worker = project.start()
+    said = project.shell(f"import time\nr = step.enqueue('b')\n{WAIT}")
+    assert said == "SUCCESSFUL b\n"
+    assert worker.stop() == 0

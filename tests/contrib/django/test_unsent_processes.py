@@ -69,12 +69,11 @@ def test_row_A3_sqlite_and_redis(project: Project, tmp_path: Path) -> None:
 
 
 def test_row_A3_postgresql_and_rabbitmq(tmp_path: Path, environ: dict[str, str]) -> None:
-    from support.rabbitmq_server import RabbitServer
+    from support.rabbitmq_server import own_url
 
-    server = RabbitServer(tmp_path / "rabbit")
     project = Project(tmp_path, environ, servers.postgresql("kiosk_unsent"))
     try:
-        choose_backend(project, "RabbitMQBackend", server.url(queue_type="classic"))
+        choose_backend(project, "RabbitMQBackend", own_url(queue_type="classic"))
         project.run("migrate", "-v0")
         assert project.shell(DIE + ORDER, code=-9) == "committed\n"
         one_is_due(project)
@@ -85,4 +84,3 @@ def test_row_A3_postgresql_and_rabbitmq(tmp_path: Path, environ: dict[str, str])
         assert project.starts() == {"a": 1}
     finally:
         project.clean_up()
-        server.stop()
