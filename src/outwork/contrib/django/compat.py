@@ -6,10 +6,10 @@ For type checkers the API is written down here, because Django has no types of i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from dataclasses import dataclass
     from datetime import datetime
     from enum import StrEnum
@@ -131,17 +131,72 @@ if TYPE_CHECKING:
 
     def normalize_json(value: Any) -> Any: ...
 
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
+
+    class TypedResult(TaskResult, Generic[R]):
+        @property
+        def return_value(self) -> R: ...
+
+    class TypedTask(Task, Generic[P, R]):
+        """What a type checker knows of a task: its arguments and what it returns."""
+
+        def using(
+            self,
+            *,
+            priority: int | None = None,
+            queue_name: str | None = None,
+            run_after: datetime | None = None,
+            backend: str | None = None,
+        ) -> TypedTask[P, R]: ...
+        def enqueue(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> TypedResult[R]: ...
+        async def aenqueue(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> TypedResult[R]: ...
+        def get_result(self, result_id: str) -> TypedResult[R]: ...
+        def call(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> R: ...
+        async def acall(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> R: ...
+
+    class Decorator(Protocol):
+        @overload
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> TypedTask[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> TypedTask[P, R]: ...
+
+    class ContextDecorator(Protocol):
+        @overload
+        def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> TypedTask[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> TypedTask[P, R]: ...
+
     @overload
-    def task(function: Callable[..., Any], /) -> Task: ...
+    def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> TypedTask[P, R]: ...
+    @overload
+    def task(function: Callable[P, R], /) -> TypedTask[P, R]: ...
     @overload
     def task(
         *,
         priority: int = 0,
         queue_name: str = "default",
         backend: str = "default",
-        takes_context: bool = False,
+        takes_context: Literal[False] = False,
         **kwargs: Any,
-    ) -> Callable[[Callable[..., Any]], Task]: ...
+    ) -> Decorator: ...
+    @overload
+    def task(
+        *,
+        priority: int = 0,
+        queue_name: str = "default",
+        backend: str = "default",
+        takes_context: Literal[True],
+        **kwargs: Any,
+    ) -> ContextDecorator: ...
     def task(function: Any = None, /, **options: Any) -> Any: ...
 
 else:
