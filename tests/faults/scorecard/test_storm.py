@@ -44,14 +44,15 @@ PLACES: Final = (
     Where("redis", "redis", (RedisGround,)),
     Where("quorum", "rabbitmq", (RabbitGround,)),
     Where("classic", "rabbitmq", (RabbitGround,), "&queue_type=classic"),
-    Where("rabbitmq with sqlite", "rabbitmq", (RabbitGround, SQLiteGround)),
-    Where("rabbitmq with redis", "rabbitmq", (RabbitGround, RedisGround)),
+    Where("quorum-sqlite", "rabbitmq", (RabbitGround, SQLiteGround)),
+    Where("quorum-redis", "rabbitmq", (RabbitGround, RedisGround)),
 )
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "where", [pytest.param(one, marks=pytest.mark.cell(row="30", broker=one.column), id=one.name) for one in PLACES]
+    "where",
+    [pytest.param(one, marks=pytest.mark.cell(row="30", broker=one.column), id=f"30-{one.name}") for one in PLACES],
 )
 def test_a_storm(
     where: Where,
