@@ -1,21 +1,26 @@
-"""A TCP proxy that treats connections as networks do: cuts them, refuses them, freezes, or loses a reply."""
+"""A TCP proxy that treats connections as networks do: cuts or refuses them, freezes, loses a reply, or takes time."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
 
 class Proxy:
-    """Listens on a port of its own and passes everything on to the port `target`, until told otherwise."""
+    """Listens on a port of its own and passes everything on to the port `target`, until told otherwise. What is sent
+    arrives `delay` seconds later, either way: a round trip takes twice as long."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay: float = 0.0) -> None:
         self.target = target
         """Where new connections lead."""
+        self.delay = delay
+        """Seconds by which everything is late; what is said on a connection that began without, one after the other."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -25,8 +30,10 @@ class Proxy:
         self._refusing = False
         self._to_eat = 0
         self.eaten = 0
-        self.delay = 0.0
-        """Seconds by which everything is late."""
+        self.said = b""
+        """The last that clients said."""
+        self._answering = threading.Event()
+        self._answering.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -53,6 +60,10 @@ class Proxy:
         """Pass nothing on, in either direction, and keep the connections."""
         self._flowing.clear() if frozen else self._flowing.set()
 
+    def hold_replies(self, held: bool = True) -> None:
+        """Pass on what clients say, and no answers."""
+        self._answering.clear() if held else self._answering.set()
+
     def eat_replies(self, count: int) -> None:
         """Swallow the next replies of the server, and break the connection of each."""
         self._to_eat = count
@@ -60,6 +71,7 @@ class Proxy:
     def close(self) -> None:
         self._listener.close()
         self._flowing.set()
+        self._answering.set()
         self.cut()
 
     def __enter__(self) -> Self:
@@ -92,16 +104,25 @@ class Proxy:
             threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, is_reply: bool) -> None:
+        road = _Road(target, self.delay) if self.delay else None
+        send: Callable[[bytes], None] = road.send if road else target.sendall
         try:
             while data := source.recv(65536):
                 self._flowing.wait()
-                time.sleep(self.delay)
+                if not road:
+                    time.sleep(self.delay)
+                if is_reply:
+                    self._answering.wait()
+                else:
+                    self.said = (self.said + data)[-4096:]
                 if is_reply and self._eats():
                     return
-                target.sendall(data)
+                send(data)
         except OSError:
             return
         finally:
+            if road:
+                road.end()
             _close(source, target)
 
     def _eats(self) -> bool:
@@ -111,6 +132,34 @@ class Proxy:
             self._to_eat -= 1
             self.eaten += 1
             return True
+
+
+class _Road:
+    """The way to one end of a connection: all that is sent arrives in its order, and late."""
+
+    def __init__(self, target: socket.socket, delay: float) -> None:
+        self._target = target
+        self._delay = delay
+        self._under_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._arrive, daemon=True)
+        self._thread.start()
+
+    def send(self, data: bytes) -> None:
+        self._under_way.put((time.monotonic() + self._delay, data))
+
+    def end(self) -> None:
+        """What is on its way still arrives."""
+        self._under_way.put((0.0, b""))
+        self._thread.join()
+
+    def _arrive(self) -> None:
+        with suppress(OSError):  # a reset, or the connection was cut
+            while True:
+                due, data = self._under_way.get()
+                if not data:
+                    return
+                time.sleep(max(0.0, due - time.monotonic()))
+                self._target.sendall(data)
 
 
 def _close(*sockets: socket.socket) -> None:

@@ -57,6 +57,8 @@ REFUSED: Final = re.compile(
     r"|does not support|unsupported"
 )
 
+_Said = tuple[str, Sequence[object] | Mapping[str, object]]
+
 
 class Session:
     """One connection. `listening` to its bell's channel, `asleep` while it holds the lock that says so, `news` is how
@@ -71,6 +73,7 @@ class Session:
         self._said: deque[str] = deque(maxlen=REMEMBERED)
         self._pending = False
         self._pipelines = prepare and psycopg.Pipeline.is_supported()
+        self._prepared: set[str] = set()
         self._cursor = connection.cursor(binary=True)
         connection.add_notify_handler(lambda notify: self._note(notify.payload))
 
@@ -99,23 +102,32 @@ class Session:
         statements (behind a pooler) one after the other."""
         if not self._pipelines or len(statements) == 1:
             return [_answer(self._execute(sql, parameters)) for sql, parameters in statements]
+        return [_answer(cursor) for cursor in self._in_line(statements)]
+
+    def _in_line(self, statements: Sequence[_Said]) -> list[psycopg.Cursor[Any]]:
         cursors = [self.connection.cursor(binary=True) for _ in statements]
-        errors: list[psycopg.Error] = []  # the first one tells; those that follow say only that there was one
+        errors: list[BaseException] = []  # the first one tells; those that follow say only that there was one
         try:
-            with self.connection.pipeline() as line:
+            with self.connection.pipeline():  # its end waits for the answers: a `sync` would make that two round trips
                 try:
                     for cursor, (sql, parameters) in zip(cursors, statements, strict=True):
                         cursor.execute(sql, parameters, prepare=True)  # pyright: ignore
-                    line.sync()
                 except psycopg.Error as error:
                     errors.append(error)
         except psycopg.Error as error:
             errors.append(error)
         if errors:
-            raise errors[0]
-        return [_answer(cursor) for cursor in cursors]
+            first = errors[0]
+            while isinstance(first, psycopg.errors.PipelineAborted) and first.__context__ is not None:
+                first = first.__context__
+            raise first
+        return cursors
 
     def _execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object]) -> psycopg.Cursor[Any]:
+        if self._pipelines and sql not in self._prepared:  # prepared and executed in one message, not in two
+            [cursor] = self._in_line([(sql, parameters)])
+            self._prepared.add(sql)
+            return cursor
         return self._cursor.execute(sql, parameters, prepare=self.prepare)  # pyright: ignore
 
     def say(self, sql: str) -> float:

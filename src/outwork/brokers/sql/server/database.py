@@ -32,6 +32,9 @@ FIRST_PAUSE: Final = 0.001
 LONGEST_PAUSE: Final = 0.25
 ACCEPTING: Final = 4
 """Connections at most for those who enqueue, steer and look up; a fifth thread waits for its turn."""
+KEEPING: Final = 3
+"""Connections at most for leases, orders and housekeeping. One serves all of them where the server is near; where it is
+far, a tend takes seconds, and no lease may wait for that."""
 
 
 class Fault(Enum):
@@ -129,7 +132,7 @@ class ServerDatabase(Database, Generic[S]):
         self.connections: Connections[S] = Connections(
             self._open,
             self._disconnect,
-            most={Role.ACCEPT: ACCEPTING, Role.WORK: self.exchanges_at_once},
+            most={Role.ACCEPT: ACCEPTING, Role.WORK: self.exchanges_at_once, Role.KEEP: KEEPING},
             shared={Role.READ: Role.ACCEPT},
             quiet_forks=False,
         )
