@@ -7,8 +7,9 @@ import pytest
 from outwork.brokers.base import Claimed
 from outwork.job import Done
 from outwork.worker import appetite as module
-from outwork.worker.appetite import BATCH, OFFER_SECONDS, Appetite
+from outwork.worker.appetite import OFFER_SECONDS, PACE, PREFETCH_PATIENCE, Appetite
 from outwork.worker.bell import Bell
+from outwork.worker.distance import BATCH, FAR_BATCH, LOOKS, Distance
 from outwork.worker.plan import Plan
 from outwork.worker.slots import Ended, Slots
 
@@ -29,8 +30,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def hungry(at_once: int = 1) -> tuple[Slots, Appetite]:
     """Of a worker whose tasks are tiny."""
     slots = Slots(20, lambda _: pytest.fail("nothing starts here"), Bell())
-    appetite = Appetite(slots, Plan(), lambda _: True, at_once)
+    appetite = Appetite(slots, Plan(), lambda _: True, Distance(at_once))
     appetite.learn([Ended(Claimed("id", "claim", b""), Done(b"1"), elapsed=0.00001)])
+    return slots, appetite
+
+
+def afar(waiting: float, elapsed: float) -> tuple[Slots, Appetite]:
+    """Of a worker whose tasks take so long, and its exchanges so much longer."""
+    distance = Distance(1, 4)
+    for _ in range(LOOKS):
+        distance.learn(waiting, 0, [])
+    slots = Slots(8, lambda _: pytest.fail("nothing starts here"), Bell())
+    appetite = Appetite(slots, Plan(), lambda _: True, distance)
+    appetite.learn([Ended(Claimed("id", "claim", b""), Done(b"1"), elapsed=elapsed)])
     return slots, appetite
 
 
@@ -79,3 +91,60 @@ def test_a_backlog_that_is_taken_meanwhile_is_not_late(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "monotonic", look)
     appetite.late()
     assert not appetite.late()
+
+
+@pytest.mark.parametrize("waiting", [0.0, 0.02, 0.05, 0.15, 0.3])
+def test_what_is_asked_for_is_what_starts_until_it_is_here_and_50_ms_then(clock: list[float], waiting: float) -> None:
+    slots, appetite = afar(waiting, elapsed=0.05)
+    slots.free = 0
+    there = appetite.room(0)
+    started_meanwhile = round(8 * waiting / 0.05)
+    assert there - started_meanwhile in (7, 8)  # rounded down
+    assert appetite.room(there) == 0
+
+
+def test_no_more_is_asked_for_than_a_process_can_start(clock: list[float]) -> None:
+    """Tiny jobs take a few microseconds each; a busy machine starts one a millisecond all the same."""
+    slots, appetite = afar(0.05, elapsed=0.000_001)
+    ended = [Ended(Claimed("id", "claim", b""), Done(b"1"), elapsed=0.000_001)] * 100
+
+    def asked() -> int:
+        wait(slots, 0)
+        appetite.free(0)  # just now
+        wait(slots, 1)
+        asked = 0
+        while more := appetite.room(asked):
+            assert more <= FAR_BATCH
+            asked += more
+        return asked + 1
+
+    assert asked() == int(0.1 / PACE)
+    for _ in range(20):
+        appetite.learn(ended)
+        clock[0] += 0.1
+    assert asked() in (100, 101)
+    for _ in range(20):  # slots that wait for jobs say nothing of how fast they are
+        slots.ran_out = True
+        appetite.learn(ended)
+        clock[0] += 1.0
+    assert asked() in (100, 101)
+
+
+def test_jobs_are_not_given_back_before_others_could_have_had_them(clock: list[float]) -> None:
+    for waiting, patience in ((0.02, PREFETCH_PATIENCE), (0.3, 0.3)):
+        slots, appetite = afar(waiting, elapsed=0.05)
+        wait(slots, 1)
+        clock[0] = patience - 0.01
+        assert not appetite.late()
+        clock[0] = patience + 0.01
+        assert appetite.late()
+
+
+def test_far_away_the_backlog_runs_out_less_often(clock: list[float]) -> None:
+    """While it does nothing runs for a round trip."""
+    slots, appetite = afar(0.3, elapsed=0.05)
+    wait(slots, 8)
+    clock[0] += OFFER_SECONDS + 0.1
+    assert appetite.room(0) > 0
+    clock[0] += 2.0
+    assert appetite.room(0) == 0

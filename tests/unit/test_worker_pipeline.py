@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import pytest
+
 from outwork import Outwork
 from outwork.brokers.base import Exchanged, Settlement, Share
 from outwork.job import Answer, State
+from outwork.worker import distance
 from support.inside import FaultyBroker, working
 from support.waiting import until
 
@@ -80,6 +83,23 @@ def states(broker: Meeting) -> dict[State, int]:
 
 
 def test_two_are_under_way_and_each_job_runs_once() -> None:
+    app, broker, ran, enqueue = crowd()
+    enqueue()
+    with working(app, concurrency=5, drain=True) as inside:
+        inside.join()
+    assert broker.met.is_set()
+    assert broker.most == 2
+    assert broker.free <= 5, "a free slot was offered twice"
+    assert ran == Counter(range(JOBS))
+    assert states(broker) == {State.SUCCESSFUL: JOBS}
+    assert set(broker.answers) == {Answer.DONE}
+
+
+def test_more_are_under_way_to_a_server_that_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while nothing waits to run; a free slot is offered once all the same."""
+    monkeypatch.setattr(distance, "FAR", 0.0)
+    monkeypatch.setattr(Meeting, "exchanges_at_once", 1)
+    monkeypatch.setattr(Meeting, "exchanges_afar", 2)
     app, broker, ran, enqueue = crowd()
     enqueue()
     with working(app, concurrency=5, drain=True) as inside:

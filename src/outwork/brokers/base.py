@@ -221,7 +221,8 @@ class Broker(ABC):
     default_terms: ClassVar[Terms] = Terms()
     terms: Terms
     exchanges_at_once: ClassVar[int] = 1
-    """How many a busy worker may have under way: more than one where each waits for a server's disk."""
+    exchanges_afar: ClassVar[int] = 1
+    """How many a busy worker may have under way: where each waits for a server's disk, and where it is far away."""
     clock_offset: float = 0.0
     """For tests only: seconds added to the server's clock wherever this object reads it."""
 
@@ -239,7 +240,6 @@ class Broker(ABC):
         """Make the jobs durable; return once they are. One entry for each job: None, or why this one was refused; the
         others are accepted all the same. A job whose id is known is left as it is and answered None; one whose unique
         key is held is answered as its `conflict` says: `Standing`, or Duplicate.
-
         What is bound together (`Ties`) comes in one call, or the job that waits comes first.
 
         Wakes a waiting worker when a job is ready or is the new earliest to be due.

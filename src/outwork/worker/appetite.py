@@ -9,16 +9,21 @@ from typing import Final
 
 from outwork.attempt import Attempt
 from outwork.brokers.base import Share
+from outwork.worker.distance import FAR_BATCH, Distance
 from outwork.worker.plan import Plan
 from outwork.worker.slots import Ended, Slots
 
-BATCH: Final = 200
-"""Jobs claimed at once at most: beyond that PostgreSQL gets slower again (measured: 73 k/s at 200, 43 k/s at 1,000)."""
 PREFETCH_SECONDS: Final = 0.05
 PREFETCH_PATIENCE: Final = 0.1
-"""Prefetched jobs that have waited here for so long are given back."""
+"""Prefetched jobs that have waited here for so long are given back, or for a round trip if that takes longer: nobody
+else could have them earlier."""
 OFFER_SECONDS: Final = 1.0
 """For so long at most a worker with a backlog claims only what may be prefetched."""
+OFFER_WAYS: Final = 10
+"""Or for so many round trips, if that is longer: while the backlog runs out, nothing runs for one of them."""
+PACE: Final = 5e-5
+"""Seconds from one start to the next in a process, as far as it is not measured: all slots share one interpreter, so
+many slots do not start tiny jobs any faster."""
 
 
 class Turns:
@@ -46,17 +51,19 @@ class Turns:
 
 class Appetite:
     """Decides how much to claim. `queues`, those that are served, may be set at any time; those that do not go on are
-    passed over. `limited`: some queue has a limit of its own. `at_once` exchanges may be under way together."""
+    passed over. `limited`: some queue has a limit of its own. `distance`: how far away the jobs are."""
 
-    def __init__(self, slots: Slots, plan: Plan, goes_on: Callable[[str], bool], at_once: int) -> None:
+    def __init__(self, slots: Slots, plan: Plan, goes_on: Callable[[str], bool], distance: Distance) -> None:
         self.queues = tuple(plan.queues)
         self.limited = any(most is not None for most in plan.queues.values())
         self._goes_on = goes_on
         self._turns = Turns(plan.weights)
         self._slots = slots
         self._limits = plan.queues
-        self._ahead = BATCH * (1 + at_once)
+        self._distance = distance
         self._mean: float | None = None
+        self._pace = PACE
+        self._learned_at = monotonic()
         self._slow = False
         self._offered_at = monotonic()
 
@@ -65,21 +72,29 @@ class Appetite:
         mean = sum(one.elapsed for one in ended) / len(ended)
         self._mean = mean if self._mean is None or mean > self._mean else 0.7 * self._mean + 0.3 * mean
         self._slow = False
+        now, slots = monotonic(), self._slots
+        if not slots.ran_out:
+            self._pace = (self._pace + (now - self._learned_at) / len(ended)) / 2
+        self._learned_at, slots.ran_out = now, slots.free > 0
 
     def room(self, asked: int) -> int:
-        """How many jobs may be claimed now: free slots, and what would start within about 50 ms, but no more than one
-        batch to run while others are on their way. So many were `asked` for already.
+        """How many jobs may be claimed now: free slots, and what would start until they are here and for about 50 ms
+        then, but no more than one batch to run while others are on their way. So many were `asked` for already.
 
         Where the backlog never ends, jobs that must not be prefetched would never have their turn: now and then it has
         to run out first."""
-        slots = self._slots
+        slots, distance = self._slots, self._distance
         prefetch = 0
         if self._mean is not None and not self._slow:
-            prefetch = int(slots.total * PREFETCH_SECONDS / max(self._mean, 1e-6))
+            seconds = PREFETCH_SECONDS + distance.waiting
+            prefetch = int(slots.total * seconds / max(self._mean, 1e-6))
+            if distance.far:
+                prefetch = min(prefetch, int(seconds / max(self._pace, 1e-6)))
         waiting = len(slots.backlog) + asked
-        if waiting and monotonic() - self._offered_at > OFFER_SECONDS:
+        if waiting and monotonic() - self._offered_at > max(OFFER_SECONDS, OFFER_WAYS * distance.waiting):
             return 0
-        return max(0, min(slots.free + prefetch - waiting, self._ahead - waiting, BATCH))
+        batch = distance.batch
+        return max(0, min(slots.free + prefetch - waiting, batch * (1 + distance.at_once) - waiting, batch))
 
     def free(self, asked: int) -> int:
         """How many of them have a free slot."""
@@ -91,8 +106,8 @@ class Appetite:
     def late(self) -> bool:
         """Whether prefetched jobs have waited too long: a long task must not hold them back. Nothing is prefetched
         then until something has ended."""
-        oldest = self._slots.oldest()
-        if oldest is not None and self._slots.free <= 0 and monotonic() - oldest.arrived_at > PREFETCH_PATIENCE:
+        oldest, patience = self._slots.oldest(), max(PREFETCH_PATIENCE, self._distance.waiting)
+        if oldest is not None and self._slots.free <= 0 and monotonic() - oldest.arrived_at > patience:
             self._slow = True
         return self._slow and oldest is not None
 
@@ -116,7 +131,7 @@ class Appetite:
 
     def _left(self, name: str, held: Counter[str]) -> int:
         most = self._limits.get(name)
-        return BATCH if most is None else max(0, most - held[name])
+        return FAR_BATCH if most is None else max(0, most - held[name])
 
     def _held(self, hand: Iterable[Attempt], settling: Iterable[Ended]) -> Counter[str]:
         """How many jobs of each queue are in hand, without those that are being settled."""

@@ -12,6 +12,7 @@ from time import monotonic
 from outwork.attempt import Attempt
 from outwork.brokers.base import Broker, Claim, Exchanged, Settlement, Share
 from outwork.worker.bell import Bell
+from outwork.worker.distance import Distance
 from outwork.worker.slots import Ended
 
 
@@ -34,6 +35,8 @@ class Exchange:
         self.room = room
         self.apart = apart
         self.began = monotonic() if first_asked is None else first_asked
+        self.took = 0.0
+        """Seconds."""
         self.answer: Exchanged | None = None
         self.error: Exception | None = None
         self._settlements = [Settlement(one.claimed.id, one.claimed.claim_id, one.outcome) for one in pending]
@@ -42,23 +45,26 @@ class Exchange:
 
     def carry_out(self, broker: Broker, worker: str) -> None:
         """Ask the broker. Raises nothing: whatever the error is, outcomes are kept and settled later."""
+        sent = monotonic()
         try:
             self.answer = broker.exchange(self.claim_id, self._settlements, self._shares, self.room, self._free, worker)
+            self.took = monotonic() - sent
         except Exception as error:  # noqa: BLE001
             self.error = error
 
 
 class Pipeline:
-    """Carries out the exchanges of one worker, up to `depth` at once; `bell` is rung when one of those is back that
-    nobody waits for."""
+    """Carries out the exchanges of one worker, as many at once as fit its `distance` from the broker; `bell` is rung
+    when one of those is back that nobody waits for."""
 
-    def __init__(self, broker: Broker, worker: str, bell: Bell) -> None:
-        self.depth = broker.exchanges_at_once
+    def __init__(self, broker: Broker, worker: str, bell: Bell, distance: Distance) -> None:
         self.under_way: list[Exchange] = []
         """Those that were begun and not yet taken account of."""
         self._broker = broker
         self._worker = worker
         self._bell = bell
+        self._distance = distance
+        self._sent_at = 0.0
         self._sent: SimpleQueue[Exchange | None] = SimpleQueue()
         self._back: SimpleQueue[Exchange] = SimpleQueue()
         self._threads: list[Thread] = []
@@ -70,14 +76,24 @@ class Pipeline:
 
     @property
     def full(self) -> bool:
-        return len(self.under_way) >= self.depth
+        return len(self.under_way) >= self._distance.at_once
+
+    def pause(self) -> float:
+        """Seconds until the next one may begin beside those under way."""
+        if not (self.under_way and self._distance.apart):
+            return 0.0
+        return max(0.0, self._sent_at + self._distance.apart - monotonic())
 
     def begin(self, exchange: Exchange) -> None:
         self.under_way.append(exchange)
+        self._sent_at = monotonic()
 
     def end(self, exchange: Exchange) -> None:
         """Its answer is taken account of."""
         self.under_way.remove(exchange)
+        if exchange.answer is not None:
+            bodies = [len(claimed.body) for claimed in exchange.answer.claimed]
+            self._distance.learn(exchange.took, len(exchange.pending), bodies)
 
     def settling(self, others: Iterable[Ended]) -> set[Claim]:
         """The claims of what is being settled, and of some others; any thread may ask."""
@@ -90,7 +106,7 @@ class Pipeline:
 
     def send(self, exchange: Exchange) -> None:
         """Carry out an exchange on a thread; it comes `back`."""
-        if len(self._threads) < self.depth:
+        if len(self._threads) < self._distance.at_once:
             thread = Thread(target=self._carry, name=f"outwork-exchange-{len(self._threads) + 1}", daemon=True)
             self._threads.append(thread)
             thread.start()

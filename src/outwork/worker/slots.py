@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from threading import Lock
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from outwork.attempt import Attempt
 from outwork.brokers.base import Claimed
 from outwork.job import Outcome
 from outwork.worker.bell import Bell
+
+SETTLED_AT_ONCE: Final = 1000
+"""Outcomes: what every broker takes in one round trip."""
 
 
 class Runner(Protocol):
@@ -50,6 +53,8 @@ class Slots:
         self.ended: deque[Ended] = deque()
         self.wake_at = 1
         """How many outcomes must wait before the puller is woken."""
+        self.ran_out = True
+        """Whether a slot was without work since somebody has set this to False."""
         self._runner_of = runner_of
         self._bell = bell
         self._lock = Lock()
@@ -79,6 +84,7 @@ class Slots:
             else:
                 following = None
                 self.free += 1
+                self.ran_out = True
         if following is None or len(self.ended) >= self.wake_at:
             self._bell.ring()
         if following is not None:
@@ -116,6 +122,6 @@ class Slots:
             self.wake_at = 1
 
     def take_ended(self) -> list[Ended]:
-        """What has ended since the last call."""
+        """What has ended since the last call, as far as one exchange can settle it well."""
         ended = self.ended
-        return [ended.popleft() for _ in range(len(ended))]
+        return [ended.popleft() for _ in range(min(len(ended), SETTLED_AT_ONCE))]

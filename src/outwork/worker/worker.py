@@ -31,6 +31,7 @@ from outwork.worker.appetite import PREFETCH_PATIENCE, Appetite
 from outwork.worker.bell import Bell
 from outwork.worker.child import Hello
 from outwork.worker.children import Children, default_children
+from outwork.worker.distance import Distance
 from outwork.worker.draining import left_to_drain
 from outwork.worker.keeper import Keeper, LifeLock, host_name
 from outwork.worker.limits import Limits
@@ -84,8 +85,9 @@ class Worker:
         self._unsettled: list[Ended] = []
         self._buried = 0
         self._steering = Steering(self.broker, self.id, self._hand, self._cancel, self._pauses_changed)
-        self._pipeline = Pipeline(self.broker, self.id, self.bell)
-        self._appetite = Appetite(self.slots, plan, self._steering.queue_goes_on, self._pipeline.depth)
+        self._distance = Distance(self.broker.exchanges_at_once, self.broker.exchanges_afar)
+        self._pipeline = Pipeline(self.broker, self.id, self.bell, self._distance)
+        self._appetite = Appetite(self.slots, plan, self._steering.queue_goes_on, self._distance)
         self._open_claims: dict[str, float] = {}
         """Claim ids whose answer did not come, and when each was first asked for."""
         self._may_be_work = True
@@ -116,7 +118,7 @@ class Worker:
         deadline: float | None = None
         left: int | None = None
         while left is None:
-            self.slots.wake_at = NEVER if self._pipeline.full else 1
+            self.slots.wake_at = NEVER if self._pipeline.full or self._pipeline.pause() else 1
             if not self.bell.wait(self._nap()) and self._listen_soon:
                 self._listen_on()
             if not (self._pipeline.full or self._unsettled or self._stopping):
@@ -230,6 +232,8 @@ class Worker:
             return self._outage.pause()
         if self._pipeline.full:
             return None
+        if pause := self._pipeline.pause():
+            return pause
         if self._unsettled or self.slots.ended or (self._may_be_work and self._room() > 0):
             return 0.0
         if self.slots.backlog:
@@ -241,7 +245,7 @@ class Worker:
         return None
 
     def _has_reason(self) -> bool:
-        if self._pipeline.full or (self._outage.lasts and self._outage.pause()):
+        if self._pipeline.full or self._pipeline.pause() or (self._outage.lasts and self._outage.pause()):
             return False
         if self._reconsider:
             self._reconsider = False
@@ -258,12 +262,13 @@ class Worker:
         return 0 if self._stopping or self._closed else self._appetite.room(self._pipeline.asked)
 
     def _exchange(self) -> None:
-        """Settle what has ended and claim what there is room for; while there is a backlog to run, without waiting for
-        the answer."""
-        goes_ahead = self._pipeline.depth > 1 and bool(self.slots.backlog) and not self._depends_on_answer()
+        """Settle what has ended and claim what there is room for; while there is a backlog to run, or where the answer
+        takes its time, without waiting for it."""
+        far, backlog = self._distance.far, bool(self.slots.backlog)
+        goes_ahead = self._distance.at_once > 1 and (backlog or far) and not self._depends_on_answer()
         pending = self._gather()
         room = self._room()
-        free = 0 if goes_ahead else self._appetite.free(self._pipeline.asked)
+        free = 0 if backlog and goes_ahead else self._appetite.free(self._pipeline.asked)
         shares = self._appetite.shares(room, list(self._hand.values()), pending) if room else []
         claim_id, first_asked = self._open_claims.popitem() if self._open_claims else (new_claim_id(), None)
         exchange = Exchange(claim_id, pending, shares, room, min(free, room), self._apart, first_asked)
@@ -277,8 +282,8 @@ class Worker:
 
     def _depends_on_answer(self) -> bool:
         """Whether the next exchange has to be the only one, or something must not happen before its answer."""
-        known = self._appetite.limited or self._unsettled or self._open_claims
-        return bool(known or self._outage.lasts or self._stopping)
+        alone = self._appetite.limited or self._apart or self._open_claims
+        return bool(alone or self._outage.lasts or self._stopping)
 
     def _land(self, exchanges: list[Exchange]) -> None:
         """Take account of what came back."""

@@ -76,6 +76,7 @@ class RedisBroker(RedisFlow, RedisOutbox, Broker, Store):
     default_terms = DEFAULT_TERMS
     # An append-only file is written once a second by default: what was accepted in the last one may be lost.
     capabilities = Capabilities(server_crash=False)
+    exchanges_afar = 4
 
     def __init__(self, options: Options) -> None:
         self.url = options.url

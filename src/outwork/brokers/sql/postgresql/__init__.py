@@ -44,7 +44,8 @@ class PostgreSQLBroker(SQLStore):
     """
 
     capabilities = Capabilities(transactional=True)
-    exchanges_at_once = PostgreSQLServer.exchanges_at_once
+    exchanges_at_once = 2
+    exchanges_afar = PostgreSQLServer.exchanges_at_once
 
     def __init__(
         self,

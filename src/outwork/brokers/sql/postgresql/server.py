@@ -59,7 +59,7 @@ class PostgreSQLServer(ServerDatabase[Session]):
 
     dialect: ClassVar[str] = "postgresql"
     errors: ClassVar[type[Exception]] = psycopg.Error
-    exchanges_at_once: ClassVar[int] = 2
+    exchanges_at_once: ClassVar[int] = 4
 
     def __init__(
         self,
