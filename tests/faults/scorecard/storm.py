@@ -65,6 +65,7 @@ class Storm:
         self.grounds = grounds = [ground for ground, _ in seas]
         self.keeps = any(ground.keeps for ground in grounds)
         self.ledger = ledger
+        self.restarts = True
         self.gusts: list[Gust] = []
         self._urls = [url for _, url in seas]
         self._folder = folder
@@ -164,7 +165,8 @@ class Storm:
         found += [self.replace_worker, self.kill_producer]
         if self.grounds[0].port is not None:
             found += [self.end_connections, self.eat_replies, self.cut, self.part, self.slow, self.refuse]
-            found += [self.freeze_server, self.restart_server]
+            found += [self.freeze_server]
+            found += [self.restart_server] if self.restarts else []
         return found
 
     def blow(self, seconds: float) -> None:
