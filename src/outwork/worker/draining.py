@@ -17,10 +17,16 @@ def left_to_drain(broker: Broker, queues: Sequence[str]) -> int | None:
     """
     if not isinstance(broker, Store):
         return None if broker.has_ready(queues) else 0
+    if _retries(broker, queues):  # looked for before and after: between two looks a retry may fall due
+        return None
     mine = [count for count in broker.counts() if count.queue in queues]
     if any(count.jobs for count in mine if count.state in (State.READY, State.RUNNING)):
         return None
     scheduled = sum(count.jobs for count in mine if count.state is State.SCHEDULED)
-    retried = Filter(states=(State.SCHEDULED,), attempted=True)
-    waiting = (broker.find(replace(retried, queue=queue), limit=1).records for queue in queues)
-    return None if scheduled and any(waiting) else scheduled
+    return None if scheduled and _retries(broker, queues) else scheduled
+
+
+def _retries(store: Store, queues: Sequence[str]) -> bool:
+    """Whether a job of these queues waits for a retry."""
+    waiting = Filter(states=(State.SCHEDULED,), attempted=True)
+    return any(store.find(replace(waiting, queue=queue), limit=1).records for queue in queues)
