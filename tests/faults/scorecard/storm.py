@@ -35,7 +35,8 @@ SLOTS: Final = 4
 PRODUCERS: Final = 2
 GAP: Final = 0.9
 """Seconds between two faults, on average; many last longer."""
-PATIENCE: Final = 120.0
+PATIENCE: Final = 300.0
+"""Seconds. RabbitMQ may keep a delayed message for three minutes after a death of its own."""
 SLACK: Final = 16
 """So many files and threads a worker may have more than before: pipes of children, what is made when first needed."""
 
