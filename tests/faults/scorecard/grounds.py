@@ -258,6 +258,11 @@ class RabbitGround(Ground):
         found = [line.split("\t") for line in lines if line.startswith(self._prefix)]
         return sum(int(count or 0) for name, count in found if not name.endswith(".dead"))
 
+    def dead_letters(self) -> int:
+        """How many jobs of this run have ended FAILED."""
+        lines = self._server.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
+        return sum(int(line.split("\t")[1]) for line in lines if line.startswith(f"{self._prefix}.dead\t"))
+
     def look(self) -> str:
         """Its queues, and how the delayed messages go from one to the next."""
         queues = self._server.ctl("list_queues", "name", "messages", "messages_ready", "consumers", "state")

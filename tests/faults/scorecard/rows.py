@@ -113,14 +113,17 @@ def _renewed(running: Running, old: set[int]) -> bool:
 
 
 def poison(run: Run) -> None:
-    """One after the other: of two that are in hand together, the death of one counts for both."""
+    """One after the other: of two that are in hand together, the death of one counts for both. So the next one comes
+    when the one before it is buried: until then the worker that it kills may still take it."""
     deaths: tuple[load.Death, ...] = ("exit", "segv", "memory")
-    for how in deaths:
+    for number, how in enumerate(deaths, 1):
         job = load.poison.using(priority=1 if run.ground.keeps else 0).enqueue(key := f"poison-{how}", how)
         run.hit(4)
         until(partial(lambda k: run.ledger.count("S", k) >= 4, key), f"four starts of {key}", seconds=PATIENCE)
         if run.ground.keeps:
             until(partial(lambda j: run.state(j) is State.FAILED, job), "its burial", seconds=60)
+        elif isinstance(run.ground, RabbitGround):
+            until(partial(lambda n, ground: ground.dead_letters() == n, number, run.ground), "its burial", seconds=60)
         assert run.ledger.count("S", key) == 4
 
 
