@@ -357,12 +357,21 @@ class Storm:
         ended = set(self.ledger.keys("E"))
         return {key for key in self.ledger.keys("K") if key not in ended and not key.startswith("once:")}
 
+    def _histories(self) -> str:
+        """What the ledger says of each job that has no end, in seconds since the first fault."""
+        open_ = self._open()
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in self.ledger.entries():
+            if entry.key in open_:
+                found[entry.key].append(f"{entry.at - self.began:.2f} {entry.event} {entry.note}")
+        return "\n".join(f"{key}: {', '.join(lines)}" for key, lines in sorted(found.items()))
+
     def drain(self, rest: int) -> None:
         """Wait until all has ended, and until no more than `rest` is left beside the records."""
         try:
             until(lambda: not self.left(rest), "the end of all", seconds=PATIENCE, pause=0.25)
         except AssertionError as error:
-            open_ = [one for one in self.records().values() if not one.state.finished] or sorted(self._open())
+            open_ = [one for one in self.records().values() if not one.state.finished] or self._histories()
             looks = "\n".join(ground.look() for ground in self.grounds)
             raise AssertionError(f"{error}\n{self.left(rest)}\n{open_}\n{looks}") from None
         last = max((entry.at for entry in self.ledger.entries() if entry.event == "E"), default=self.healed)
