@@ -273,15 +273,13 @@ class Channel:
         self._channel.basic_consume(queue, on_delivery, consumer_tag=tag, callback=reply)
 
     def cancel(self, tag: str, reply: Reply) -> None:
-        """End a consumer. What is on its way to it still arrives: pika's own `basic_cancel` would reject that, which
-        counts as a delivery."""
-        self._channel.callbacks.add(
-            self._channel.channel_number,
-            spec.Basic.CancelOk,
+        """End a consumer, after what was asked for before: its beginning may wait for the reply to something else. What
+        is on its way to it still arrives: pika's own `basic_cancel` would reject that, which counts as a delivery."""
+        self._channel._rpc(
+            spec.Basic.Cancel(consumer_tag=tag, nowait=False),
             partial(self._cancelled, tag, reply),
-            arguments={"consumer_tag": tag},
+            [(spec.Basic.CancelOk, {"consumer_tag": tag})],
         )
-        self._channel._send_method(spec.Basic.Cancel(consumer_tag=tag, nowait=False))
 
     def _cancelled(self, tag: str, reply: Reply, frame: Any) -> None:
         self._channel._cleanup_consumer_ref(tag)
@@ -359,10 +357,11 @@ class Reader:
                 connection.bytes_received += end - at  # tells the heartbeat that the server lives
                 at = end
                 on_message = self._consumers.get(consumer)
-                if on_message is None:
-                    logger.error("a message came for a consumer that there is not: %r", consumer)
-                    continue
-                on_message(tag, redelivered, properties, body)
+                if on_message is not None:
+                    on_message(tag, redelivered, properties, body)
+                elif connection.is_open:  # an acknowledgement of what follows would take it along: give all back
+                    logger.error("a message came for no consumer (%r): closing the connection", consumer)
+                    connection.close()
             else:
                 connection._frame_buffer = b""
                 self._read_the_rest(received[at:end])

@@ -84,7 +84,7 @@ class Intake(Talk):
                     if prefetch is None:
                         continue
                     before, tag, turn = line.turn_over(min(prefetch, 65_535))
-                replies += self._change(line, before, tag, turn)
+                    replies += self._change(line, before, tag, turn)
             if not replies:
                 return
             replies.append(self.ask(lambda channel, reply: channel.qos(1, reply)))
@@ -93,7 +93,8 @@ class Intake(Talk):
 
     def _change(self, line: Line, before: str | None, tag: str, turn: int) -> list[Future[Any]]:
         """A new consumer in place of the old one. The reply to a look at the queue comes when the first messages are
-        at the channel; the reply to whatever is asked next, when they are here."""
+        at the channel; the reply to whatever is asked next, when they are here. Under the lock, so that whoever sees
+        this turn and ends it asks after this: a consumer that is cancelled before it begins would stay."""
         on_message = partial(self._on_message, line, turn)
         prefetch = line.prefetch
         asked = [] if before is None else [self.ask(partial(_cancel, before))]
@@ -225,9 +226,13 @@ class Intake(Talk):
                 if now - max(line.asked_at, line.buffer[0].since) >= PATIENCE and (paused := line.pause()):
                     pauses.append((line, *paused))
         for line, tag, turn in pauses:
-            self.channel.cancel(tag, partial(self._paused, line, turn))
+            self.loop.call(partial(self._end_consumer, line, tag, turn))
         if self._looking:
             self.loop.later(LOOK_EVERY, self._look)
+
+    def _end_consumer(self, line: Line, tag: str, turn: int) -> None:
+        if self.ended is None and self.channel.is_open:
+            self.channel.cancel(tag, partial(self._paused, line, turn))
 
     def _paused(self, line: Line, turn: int, frame: Any) -> None:
         with self.changed:
