@@ -18,13 +18,14 @@ from click.testing import CliRunner
 
 from outwork import Outwork
 from outwork.brokers.base import Claimed, Settlement, Share
-from outwork.brokers.rabbitmq import graves, post
+from outwork.brokers.rabbitmq import graves, sending
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
 from outwork.brokers.rabbitmq.intake import Intake
+from outwork.brokers.rabbitmq.lines import Line
 from outwork.cli import main
 from outwork.errors import BrokerFull, BrokerRefused, BrokerUnavailable
 from outwork.ids import new_claim_id
-from outwork.job import Dead, Done, Failure
+from outwork.job import Dead, Done, Failure, Release
 from outwork.testing.conformance import new_job
 from support import chores
 from support.certificate import certificate_in, client_certificate_in
@@ -37,6 +38,8 @@ from support.waiting import until
 from support.workers import Workers
 
 TARGET = "support.chores"
+CONFIRM = bytes((0, 60, 0, 80))
+"""The class and the method of a confirm, as they stand in its frame."""
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,13 @@ def take(broker: RabbitMQBroker, count: int, queue: str = "default") -> list[Cla
 def settle(broker: RabbitMQBroker, claimed: list[Claimed]) -> list[str]:
     done = [Settlement(one.id, one.claim_id, Done(b"1")) for one in claimed]
     return [answer.value for answer in broker.exchange(new_claim_id(), done, [], 0, 0, "worker-1").answers]
+
+
+def messages(server: RabbitServer, prefix: str) -> dict[str, int]:
+    """How many messages the queues that begin so have, delivered ones too."""
+    lines = server.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
+    counts = {name: int(count) for name, _, count in (line.partition("\t") for line in lines)}
+    return {name: count for name, count in counts.items() if name.startswith(prefix) and count}
 
 
 def lose_connections(server: RabbitServer, broker: RabbitMQBroker) -> None:
@@ -176,6 +186,85 @@ def test_at_most_once_is_acknowledged_before_it_starts(app: Outwork, ledger: Led
     chores.step.enqueue("after")
     until(lambda: ledger.count("E", "after"), "the next job")
     assert ledger.count("S", "once") == 1
+
+
+def test_at_most_once_is_not_given_back_twice(server: RabbitServer, broker_url: str, broker: RabbitMQBroker) -> None:
+    """It is acknowledged, so the way back is a new message; whether that has arrived nobody knows."""
+    prefix = broker.topology.prefix
+    with Proxy(server.port) as proxy:
+        url = broker_url.replace(f":{server.port}/", f":{proxy.port}/")
+        with closing(RabbitMQBroker.from_url(url)) as stopped:
+            broker.enqueue([new_job(at_most_once=True)])
+            [claimed] = take(stopped, 1)
+            until(lambda: messages(server, prefix) == {}, "its acknowledgement")
+            back = [Settlement(claimed.id, claimed.claim_id, Release())]
+            proxy.eat_replies(1, CONFIRM)
+            with pytest.raises(BrokerUnavailable):
+                stopped.exchange(new_claim_id(), back, [], 0, 0, "worker-1")
+            answers = stopped.exchange(new_claim_id(), back, [], 0, 0, "worker-1").answers
+            assert [answer.value for answer in answers] == ["done"]
+    expected = {f"{prefix}.solo.default": 1, f"{prefix}.dead": 1}
+    until(lambda: messages(server, prefix) == expected, "a message and a dead letter")
+    [dead] = broker.dead_letters([claimed.id])
+    assert "it may be run once more, or never" in dead.errors[-1].message
+    assert settle(broker, take(broker, 1)) == ["done"]
+
+
+def test_at_most_once_that_finds_no_room_is_not_there_twice(
+    server: RabbitServer, broker_url: str, broker: RabbitMQBroker
+) -> None:
+    """A worker that has received it, and has no room, gives it back. Its connections break while it does."""
+    prefix = broker.topology.prefix
+    with Proxy(server.port) as proxy:
+        url = broker_url.replace(f":{server.port}/", f":{proxy.port}/")
+        with closing(RabbitMQBroker.from_url(url)) as busy:
+            assert busy.exchange(new_claim_id(), [], [Share("default", 1)], 1, 1, "worker-2").claimed == []
+            broker.enqueue([new_job(at_most_once=True)])
+            assert busy.wait(["default"], 30.0)
+            proxy.eat_replies(1, CONFIRM)
+            assert settle(broker, take(broker, 1)) == ["done"]
+            proxy.cut()
+            until(lambda: busy._link.open_intake is None, "the end of the connection")
+    assert not broker.wait(["default"], 0.5)
+    until(lambda: messages(server, prefix) == {}, "empty queues")
+
+
+def test_a_consumer_that_pauses_as_it_begins_loses_nothing(
+    server: RabbitServer, broker_url: str, broker: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled before it began, it went on unseen, and what it brought was acknowledged with the rest."""
+    broker.enqueue([new_job()])
+    change, looked = Intake._change, threading.Event()
+
+    def look_meanwhile(self: Intake, line: Line, *words: Any) -> Any:
+        line.asked_at -= 10.0  # it has waited for its turn
+        self.loop.call(self._look)
+        self.loop.call(looked.set)
+        looked.wait(1.0)  # it may have to wait until this is over
+        return change(self, line, *words)
+
+    with Proxy(server.port) as proxy:
+        url = broker_url.replace(f":{server.port}/", f":{proxy.port}/")
+        with closing(RabbitMQBroker.from_url(url)) as slow:
+            assert slow.wait(["default"], 30.0)
+            proxy.hold_replies()
+            [line] = [line for line in slow._link.intake().lines.values() if line.buffer]
+            until(lambda: line.tag is None, "a pause of what nobody claims")
+            monkeypatch.setattr(Intake, "_change", look_meanwhile)
+            shares = [Share("default", 4)]
+            claiming = threading.Thread(target=lambda: settle(slow, slow.exchange("1", [], shares, 4, 4, "1").claimed))
+            claiming.start()
+            until(looked.is_set, "another look")
+            proxy.hold_replies(False)
+            claiming.join()
+            monkeypatch.undo()
+            assert slow.enqueue([new_job() for _ in range(20)]) == [None] * 20
+            found: set[str] = set()
+            for _ in range(20):
+                claimed = take(slow, 1)
+                assert settle(slow, claimed) == ["done"]
+                found |= {one.id for one in claimed}
+            assert len(found) == 20
 
 
 # ---- lost connections ------------------------------------------------------------------------------------------------
@@ -328,7 +417,7 @@ def test_a_queue_that_rejects_is_asked_again(
     prefix = broker.topology.prefix
     limit = '{"max-length": 5, "overflow": "reject-publish"}'
     server.ctl("set_policy", prefix, f"^{prefix}[.]q[.]", limit, "--apply-to", "queues")
-    monkeypatch.setattr(post, "STARTING", 0.0)
+    monkeypatch.setattr(sending, "STARTING", 0.0)
     taken = 0
     while (answer := broker.enqueue([new_job()])) == [None]:
         taken += 1
@@ -340,8 +429,8 @@ def test_a_queue_that_rejects_is_asked_again(
             made.append(settle(worker, take(worker, taken)))
 
     made: list[list[str]] = []
-    monkeypatch.setattr(post, "STARTING", 60.0)
-    monkeypatch.setattr(post, "sleep", make_room)
+    monkeypatch.setattr(sending, "STARTING", 60.0)
+    monkeypatch.setattr(sending, "sleep", make_room)
     one = new_job()
     assert broker.enqueue([one]) == [None]
     assert made == [["done"] * taken]

@@ -29,6 +29,7 @@ class Proxy:
         self._flowing.set()
         self._refusing = False
         self._to_eat = 0
+        self._eaten_are = b""
         self.eaten = 0
         self.said = b""
         """The last that clients said."""
@@ -64,9 +65,9 @@ class Proxy:
         """Pass on what clients say, and no answers."""
         self._answering.clear() if held else self._answering.set()
 
-    def eat_replies(self, count: int) -> None:
-        """Swallow the next replies of the server, and break the connection of each."""
-        self._to_eat = count
+    def eat_replies(self, count: int, holding: bytes = b"") -> None:
+        """Swallow the next replies of the server (that hold these bytes), and break the connection of each."""
+        self._to_eat, self._eaten_are = count, holding
 
     def close(self) -> None:
         self._listener.close()
@@ -115,7 +116,7 @@ class Proxy:
                     self._answering.wait()
                 else:
                     self.said = (self.said + data)[-4096:]
-                if is_reply and self._eats():
+                if is_reply and self._eats(data):
                     return
                 send(data)
         except OSError:
@@ -125,9 +126,9 @@ class Proxy:
                 road.end()
             _close(source, target)
 
-    def _eats(self) -> bool:
+    def _eats(self, data: bytes) -> bool:
         with self._lock:
-            if self._to_eat == 0:
+            if self._to_eat == 0 or self._eaten_are not in data:
                 return False
             self._to_eat -= 1
             self.eaten += 1

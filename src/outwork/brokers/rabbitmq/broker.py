@@ -33,18 +33,19 @@ from outwork.brokers.base import (
     Share,
     Tended,
 )
-from outwork.brokers.rabbitmq.diversion import Diversion, expiry
+from outwork.brokers.rabbitmq.diversion import Diversion
 from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Refusal
 from outwork.brokers.rabbitmq.graves import Graves
 from outwork.brokers.rabbitmq.hand import Hand, Held
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Delivery, Line
 from outwork.brokers.rabbitmq.link import Link
-from outwork.brokers.rabbitmq.messages import Message, of_job
+from outwork.brokers.rabbitmq.messages import of_job
 from outwork.brokers.rabbitmq.options import Options
 from outwork.brokers.rabbitmq.pool import Pool
-from outwork.brokers.rabbitmq.post import Letter, Post
+from outwork.brokers.rabbitmq.post import Post
 from outwork.brokers.rabbitmq.renewal import Renewal
+from outwork.brokers.rabbitmq.sending import Letter
 from outwork.brokers.rabbitmq.talk import REPLY_TIMEOUT, explained
 from outwork.brokers.rabbitmq.topology import LONGEST, PRIORITIES, Topology, level_of
 from outwork.errors import BrokerUnavailable, EnqueueError, OutworkError, Unsupported
@@ -53,6 +54,10 @@ from outwork.job import Again, Answer, Cancelled, Dead, Done, Hold, Job, Outcome
 logger = logging.getLogger("outwork.brokers.rabbitmq")
 
 INTERNAL_ERROR: Final = 541
+DOUBTFUL: Final = (
+    "it was given back, and the connection was lost before RabbitMQ confirmed that: it may be run once more, or never. "
+    "It is to be delivered at most once, so it was not sent again"
+)
 
 CAPABILITIES: Final = Capabilities(
     fenced=False,
@@ -111,7 +116,6 @@ class RabbitMQBroker(Broker):
         self._graves = Graves(self._options, self._link, self._post)
         self._names: set[str] = set()
         self._expired = 0
-        self._late: list[Letter] = []
 
     def _make_intake(self, loop: Loop, connection: Connection, channel: Channel) -> Intake:
         diversion = self._diversion
@@ -143,7 +147,7 @@ class RabbitMQBroker(Broker):
             letters.append(self._post.job(message, delay, now + delay))
             places.append(place)
             self._names.add(job.queue)
-        for index, error in self._post.send(letters, resend=True).items():
+        for index, error in self._post.send(letters, resend=True).known().items():
             answers[places[index]] = error
         return answers
 
@@ -181,8 +185,6 @@ class RabbitMQBroker(Broker):
     ) -> Exchanged:
         self._own()
         answers = self._settle(outcomes) if outcomes else []
-        if self._late:
-            self._send_late()
         with self._changed:
             claimed = self._hand.still_held(claim_id)
         if limit > 0 and not claimed:
@@ -201,7 +203,7 @@ class RabbitMQBroker(Broker):
                     answers.append(found)
                     continue
                 answers.append(Answer.DONE)
-                letter = self._after(found.delivery.message, outcome)
+                letter = self._after(found, outcome)
                 if letter is None:
                     self._hand.drop(found)
                     if not found.acked:
@@ -216,8 +218,9 @@ class RabbitMQBroker(Broker):
             self._move(moving, letters)
         return answers
 
-    def _after(self, message: Message, outcome: Outcome) -> Letter | None:
+    def _after(self, held: Held, outcome: Outcome) -> Letter | None:
         """What is published after an attempt; None for nothing."""
+        message = held.delivery.message
         match outcome:
             case Done() | Cancelled():
                 return None
@@ -227,6 +230,8 @@ class RabbitMQBroker(Broker):
                 ended.add_errors(errors)
                 reason = errors[-1].message if errors else "failed"
                 return self._post.dead(ended, reason, self.terms.keep_failed if keep is None else keep)
+            case _ if held.doubtful:
+                return self._post.dead(message.copy(), DOUBTFUL, self.terms.keep_failed)
             case Again(delay, errors, counted):
                 again = message.copy()
                 again.failures += counted
@@ -240,9 +245,9 @@ class RabbitMQBroker(Broker):
                 return self._post.job(back, delay, self.now() + delay)
 
     def _move(self, moving: list[Held], letters: list[Letter]) -> None:
-        """Publish what follows, then let go what was before: nothing of that, if this raises."""
+        """Publish what follows, then let go what was before. What is not confirmed stays in hand, and this raises."""
         try:
-            refused = self._post.send(letters, resend=False)
+            sent = self._post.send(letters, resend=False)
         except OutworkError:
             with self._changed:
                 for held in moving:
@@ -252,15 +257,16 @@ class RabbitMQBroker(Broker):
         with self._changed:
             for index, held in enumerate(moving):
                 held.moving = False
-                if index in refused:
-                    continue
-                self._hand.drop(held)
-                if not held.acked:
-                    acks.setdefault(held.intake, []).append(held.delivery)
+                if index in sent.unsure:
+                    held.doubtful = held.acked
+                elif index not in sent.refused:
+                    self._hand.drop(held)
+                    if not held.acked:
+                        acks.setdefault(held.intake, []).append(held.delivery)
         for intake, deliveries in acks.items():
             intake.ack(deliveries)
-        if refused:
-            raise BrokerUnavailable(str(next(iter(refused.values())))) from next(iter(refused.values()))
+        for error in sent.known().values():
+            raise BrokerUnavailable(str(error)) from error
 
     # ---- claiming ---------------------------------------------------------------------------------------------------
 
@@ -284,10 +290,11 @@ class RabbitMQBroker(Broker):
             self._serve(intake, self._pool.wanted(intake, found, queues, limit, free))
         with self._changed:
             hold = partial(self._hand.hold, intake=intake, claim_id=claim_id)
-            taken, gone = self._pool.take(found, queues, limit, free, self.now(), hold, self._expire)
+            taken, gone, expired = self._pool.take(found, queues, limit, free, self.now(), hold)
             self._hand.taken(claim_id, taken)
-        if gone:
-            intake.ack(gone)
+            self._expired += len(expired)
+        intake.ack(gone)
+        self._diversion.expired(intake, expired)
         return self._ready_to_start(intake, taken, claim_id)
 
     def _serve(self, intake: Intake, wanted: list[tuple[Line, int]]) -> None:
@@ -316,25 +323,6 @@ class RabbitMQBroker(Broker):
         for held in once:
             held.acked = True
         return [held.delivery.message.claimed(claim_id) for held in taken]
-
-    def _expire(self, delivery: Delivery, now: float) -> None:
-        """It has waited too long: a dead letter."""
-        message = delivery.message.copy()
-        failure = expiry(message, now)
-        message.add_error(failure)
-        self._late.append(self._post.dead(message, failure.message, self.terms.keep_failed))
-        self._expired += 1
-
-    def _send_late(self) -> None:
-        """Dead letters of what expired."""
-        with self._changed:
-            letters, self._late = self._late, []
-        try:
-            self._post.send(letters, resend=True)
-        except OutworkError:
-            with self._changed:
-                self._late += letters
-            raise
 
     # ---- dead letters -----------------------------------------------------------------------------------------------
 

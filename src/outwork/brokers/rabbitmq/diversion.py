@@ -15,8 +15,9 @@ from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Delivery
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.messages import Message
-from outwork.brokers.rabbitmq.post import Letter, Post
+from outwork.brokers.rabbitmq.post import Post
 from outwork.brokers.rabbitmq.publisher import Batch
+from outwork.brokers.rabbitmq.sending import Letter
 from outwork.job import Failure, Moment, Record, State, Terms, death
 
 
@@ -44,8 +45,21 @@ class Diversion:
         self._pass_on(intake, deliveries, letters)
 
     def unwanted(self, intake: Intake, deliveries: list[Delivery]) -> None:
-        """Delivered, but there is no room here: others may have some."""
-        self._pass_on(intake, deliveries, [self._post.job(delivery.message) for delivery in deliveries])
+        """Delivered, but there is no room here: others may have some. Of a job that is delivered at most once there
+        must never be two messages, and its message may well come a second time: RabbitMQ itself puts that one back."""
+        intake.put_back([delivery for delivery in deliveries if delivery.message.once])
+        others = [delivery for delivery in deliveries if not delivery.message.once]
+        self._pass_on(intake, others, [self._post.job(delivery.message) for delivery in others])
+
+    def expired(self, intake: Intake, deliveries: list[Delivery]) -> None:
+        """Delivered, but they have waited too long: dead letters."""
+        letters: list[Letter] = []
+        for delivery in deliveries:
+            message = delivery.message.copy()
+            failure = expiry(message, self._now())
+            message.add_error(failure)
+            letters.append(self._post.dead(message, failure.message, self._terms.keep_failed))
+        self._pass_on(intake, deliveries, letters)
 
     def retry(self) -> None:
         """Try again what could not be published."""
@@ -72,6 +86,8 @@ class Diversion:
             intake.flush()
 
     def _pass_on(self, intake: Intake, deliveries: Sequence[Delivery], letters: Sequence[Letter]) -> None:
+        if not deliveries:
+            return
         publisher = self._link.open_publisher
         if publisher is None:
             with self._changed:

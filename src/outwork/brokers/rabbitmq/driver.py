@@ -300,6 +300,10 @@ class Channel:
         self._channel.add_callback(on_empty, [spec.Basic.GetEmpty])
         self._channel.basic_get(queue, on_message)
 
+    def put_back(self, tag: int) -> None:
+        """A message that was delivered goes back to its queue."""
+        self._channel.basic_nack(tag, requeue=True)
+
     def put_all_back(self) -> None:
         """What was got and not acknowledged goes back to its queue."""
         if self._channel.is_open:

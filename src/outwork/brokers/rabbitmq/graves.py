@@ -21,7 +21,8 @@ from outwork.brokers.rabbitmq.driver import Channel, Connection, Got, Loop
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.messages import Message, of_delivery
 from outwork.brokers.rabbitmq.options import Options
-from outwork.brokers.rabbitmq.post import Letter, Post
+from outwork.brokers.rabbitmq.post import Post
+from outwork.brokers.rabbitmq.sending import Letter
 from outwork.brokers.rabbitmq.talk import REPLY_TIMEOUT, Talk, explained
 from outwork.brokers.rabbitmq.topology import Route
 from outwork.errors import OutworkError, Undecodable
@@ -156,12 +157,11 @@ class Graves:
 
     def _exchange(self, visit: Visit, dead: list[Dead], letters: dict[str, Letter]) -> None:
         """Publish these, and acknowledge the dead letters for which that was confirmed."""
-        sent = list(letters.items())
-        refused = self._post.send([letter for _, letter in sent], resend=True)
-        kept = {sent[index][0] for index in refused}
+        ids, moved = list(letters), self._post.send(list(letters.values()), resend=True)
+        kept = {ids[index] for index in (*moved.refused, *moved.unsure)}
         visit.ack([one for one in dead if one.record.id not in kept])
-        for index in refused:
-            raise refused[index]
+        for error in moved.known().values():
+            raise error
 
 
 def anew(message: Message) -> Message:

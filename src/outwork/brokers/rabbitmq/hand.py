@@ -16,15 +16,17 @@ EXCHANGES: Final = 64
 
 
 class Held:
-    """A claimed job. `acked`: its message is gone already, because it must not be delivered twice."""
+    """A claimed job. `acked`: its message is gone already, because it must not be delivered twice; `doubtful`: then it
+    was published anew, and nobody knows whether that has arrived. `moving`: what follows it is being published."""
 
-    __slots__ = ("acked", "claim_id", "delivery", "intake", "moving")
+    __slots__ = ("acked", "claim_id", "delivery", "doubtful", "intake", "moving")
 
     def __init__(self, delivery: Delivery, intake: Intake, claim_id: str) -> None:
         self.delivery = delivery
         self.intake = intake
         self.claim_id = claim_id
         self.acked = False
+        self.doubtful = False
         self.moving = False
 
     @property

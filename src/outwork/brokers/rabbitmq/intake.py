@@ -113,6 +113,16 @@ class Intake(Talk):
         if tags:
             self.loop.call(partial(self._ack, tags, at_once))
 
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Let RabbitMQ deliver these to others, marked as delivered before."""
+        tags: list[int] = []
+        with self.changed:
+            for delivery in deliveries:
+                delivery.line.left(delivery)
+                tags.append(delivery.tag)
+        if tags:
+            self.loop.call(partial(self._put_back, tags))
+
     def flush(self) -> None:
         """Wait until the server has read what was sent on this channel. Raises what ended it."""
         self.ask(self._flush).result(REPLY_TIMEOUT)
@@ -210,6 +220,14 @@ class Intake(Talk):
             if tag in known:
                 del known[tag]
                 self.channel.ack(tag, False)
+
+    def _put_back(self, tags: list[int]) -> None:
+        if self.ended is not None or not self.channel.is_open:
+            return
+        for tag in tags:
+            if tag in self._open:
+                del self._open[tag]
+                self.channel.put_back(tag)
 
     def _look(self) -> None:
         """Give back what has lain too long where nobody has room for it."""

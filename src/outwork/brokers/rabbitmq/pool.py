@@ -28,8 +28,6 @@ from outwork.brokers.rabbitmq.topology import SUSPECT, TIERS, Topology
 BUSY: Final = 50
 """A worker that claims so many at once runs tiny tasks: the next batch comes while it runs this one."""
 
-Expire = Callable[[Delivery, float], None]
-
 
 class Pool:
     """The lines of a broker object. Whatever has to do with time is told, the lock is the broker's."""
@@ -87,11 +85,11 @@ class Pool:
         free: int,
         now: float,
         hold: Callable[[Delivery], Held],
-        expire: Expire,
-    ) -> tuple[list[Held], list[Delivery]]:
-        """What is claimed, the oldest first, and what is to be acknowledged without being run. Under the lock."""
+    ) -> tuple[list[Held], list[Delivery], list[Delivery]]:
+        """What is claimed, the oldest first, what is in hand already, and what has expired. Under the lock."""
         taken: list[Held] = []
         gone: list[Delivery] = []
+        expired: list[Delivery] = []
         held_now = self._hand.held
         suspects = self._hand.suspects()
         for lines, (_, most) in zip(found, queues, strict=True):
@@ -105,8 +103,7 @@ class Pool:
                     # a second copy of what is in hand, or the next one of what is just being settled
                     (passed_over if known.moving else gone).append(delivery)
                 elif message.expires is not None and message.expires <= now:
-                    expire(delivery, now)
-                    gone.append(delivery)
+                    expired.append(delivery)
                 else:
                     taken.append(hold(delivery))
                     free -= line.tier > 0
@@ -114,7 +111,7 @@ class Pool:
                     left -= 1
             for delivery in reversed(passed_over):
                 delivery.line.buffer.appendleft(delivery)
-        return taken, gone
+        return taken, gone, expired
 
 
 def _next(lines: tuple[Line, ...], free: int, suspects: int) -> Line | None:

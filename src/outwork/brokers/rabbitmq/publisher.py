@@ -27,17 +27,26 @@ class Unsendable(Exception):
     """It cannot be written as AMQP wants it."""
 
 
+class Unsent(Exception):
+    """The connection was gone before it was sent; `reason` is what ended it."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 Then: TypeAlias = Callable[["Batch"], None]
 
 
 class Batch:
     """Messages published together. `errors`, by their index: why they are not known to have arrived."""
 
-    __slots__ = ("_done", "errors", "left", "parcels", "then")
+    __slots__ = ("_done", "_known", "errors", "left", "parcels", "then")
 
     def __init__(self, parcels: Sequence[Parcel], then: Then | None) -> None:
         self.parcels = parcels
         self.left = len(parcels)
+        self._known = bytearray(self.left)
         self.errors: dict[int, Exception] = {}
         self.then = then
         self._done = Event()
@@ -46,10 +55,15 @@ class Batch:
         """Wait until the fate of each is known."""
         return self._done.wait(timeout)
 
+    def unknown(self) -> list[int]:
+        """Those whose fate is not known yet."""
+        return [index for index, known in enumerate(self._known) if not known]
+
     def settle(self, index: int, error: Exception | None) -> None:
         """On the I/O thread: the fate of one is known."""
         if error is not None:
             self.errors[index] = error
+        self._known[index] = True
         self.left -= 1
         if not self.left:
             self._done.set()
@@ -88,9 +102,9 @@ class Publisher(Talk):
         parcels = batch.parcels
         end = min(start + SLICE, len(parcels))
         if self.ended is not None or not self.channel.is_open:
-            lost = self.ended or ConnectionError("the channel is closing")
+            reason = Unsent(self.ended or ConnectionError("the channel is closing"))
             for unsent in range(start, len(parcels)):
-                batch.settle(unsent, lost)
+                batch.settle(unsent, reason)
             return
         marshal, messages = self.channel.marshal, []
         for index in range(start, end):

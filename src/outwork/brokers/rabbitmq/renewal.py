@@ -18,7 +18,8 @@ from outwork.brokers.rabbitmq.hand import Hand, Held
 from outwork.brokers.rabbitmq.lines import Delivery
 from outwork.brokers.rabbitmq.link import Link
 from outwork.brokers.rabbitmq.options import Options
-from outwork.brokers.rabbitmq.post import Letter, Post
+from outwork.brokers.rabbitmq.post import Post
+from outwork.brokers.rabbitmq.sending import Letter
 from outwork.brokers.rabbitmq.topology import SUSPECT, Route
 from outwork.ids import new_claim_id
 
@@ -39,7 +40,7 @@ class Renewal:
         old = monotonic() - self._after
         letters = [self._copy(held, hand) for held in holding if held.delivery.since <= old and not held.acked]
         if letters:
-            self._post.send(letters, resend=False)
+            self._post.send(letters, resend=False).known()
 
     def _copy(self, held: Held, hand: Hand) -> Letter:
         """The copy, and somebody who waits for it."""
