@@ -449,6 +449,19 @@ def test_a_queue_declared_with_other_arguments(server: RabbitServer) -> None:
             two.enqueue([new_job()])
 
 
+def test_a_queue_that_somebody_deletes(broker_url: str, broker: RabbitMQBroker, admin: Admin) -> None:
+    """Whoever sees that first makes it again, with the way that delayed jobs take to it: others know it was there."""
+    queue = broker.topology.tier("default", 0)
+    with closing(RabbitMQBroker.from_url(broker_url)) as producer:
+        producer.enqueue([new_job(delay=0.1)])
+        assert settle(broker, take(broker, 1)) == ["done"]
+        admin.channel.queue_delete(queue)
+        until(lambda: not broker._link.is_declared(queue), "the news of it")
+        broker.wait(["default"], 0.0)
+        producer.enqueue([new_job(delay=0.1)])
+        assert settle(broker, take(broker, 1)) == ["done"]
+
+
 def test_missing_rights_and_strangers(server: RabbitServer) -> None:
     server.ctl("add_user", "limited", "secret")
     url = server.url().replace("guest:guest", "limited:secret")

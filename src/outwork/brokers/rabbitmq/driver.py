@@ -316,9 +316,6 @@ class Channel:
         """Its reply, the number of messages that wait there, comes after all that the queue has sent before."""
         self._channel.queue_declare(name, passive=True, callback=lambda frame: reply(frame.method.message_count))
 
-    def delete_queue(self, name: str, reply: Reply) -> None:
-        self._channel.queue_delete(name, callback=reply)
-
     def declare_exchange(self, name: str, kind: str, reply: Reply) -> None:
         self._channel.exchange_declare(name, kind, durable=True, callback=reply)
 

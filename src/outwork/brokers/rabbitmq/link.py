@@ -45,6 +45,8 @@ class Link:
         self._intake: Intake | None = None
         self._desk: Talk | None = None
         self._declared: set[str] = set()
+        self._gone: set[str] = set()
+        """Queues that were there, and that somebody has deleted."""
         self._closed = False
 
     def abandon(self) -> None:
@@ -152,8 +154,10 @@ class Link:
     # ---- declaring --------------------------------------------------------------------------------------------------
 
     def forget(self, queue: str) -> None:
-        """It is gone: declare it again when it is next needed."""
-        self._declared.discard(queue)
+        """It is gone: declare it again when it is next needed, and bind it as it was."""
+        with self._lock:
+            self._declared.discard(queue)
+            self._gone.add(queue)
 
     def is_declared(self, queue: str) -> bool:
         return queue in self._declared
@@ -167,8 +171,10 @@ class Link:
             self.publisher()
             for queue in missing:
                 if queue.name not in self._declared:
-                    self._order([partial(_declare, queue)], f"the queue {queue.name!r}")
+                    again = self._last_step(queue.name) if queue.name in self._gone else []
+                    self._order([partial(_declare, queue), *again], f"the queue {queue.name!r}")
                     self._declared.add(queue.name)
+                    self._gone.discard(queue.name)
 
     def declare_way(self, target: str, levels: list[int]) -> None:
         """See to it that a message can come to this queue by way of these levels."""
@@ -180,13 +186,7 @@ class Link:
             return
         with self._lock:
             self.publisher()
-            self._order(
-                [
-                    lambda channel, reply: channel.declare_exchange(ladder.due, "topic", reply),
-                    partial(_bind, target, ladder.due, f"#.{token(target)}"),
-                ],
-                f"the exchange {ladder.due!r}",
-            )
+            self._order(self._last_step(target), f"the exchange {ladder.due!r}")
             for level in range(first + 1):
                 name, below = ladder.rung(level), ladder.below(level)
                 if f"exchange {name}" not in self._declared:
@@ -199,6 +199,11 @@ class Link:
                     self._order(asked, f"the queue {queue.name!r}")
                     self._declared.add(f"rung {queue.name}")
             self._declared.add(key)
+
+    def _last_step(self, target: str) -> list[Request]:
+        """What leads delayed messages that are due to their queue."""
+        due = self.topology.due
+        return [partial(_exchange, due), partial(_bind, target, due, f"#.{token(target)}")]
 
     def administer(self, request: Request, what: str) -> Any:
         """One request on the channel for such things."""
