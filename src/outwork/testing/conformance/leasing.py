@@ -308,4 +308,4 @@ class LeasingPromises(Promises):
         rig.take(2500)
         rig.advance(rig.broker.terms.lease + 1)
         assert rig.tend().rescued == 2500
-        assert ids(rig.take(2500)) == jobs
+        assert sorted(ids(rig.take(2500))) == sorted(jobs)
