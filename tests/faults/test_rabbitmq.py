@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from outwork import Outwork
 from outwork.brokers.base import Claimed, Settlement, Share
-from outwork.brokers.rabbitmq import graves, sending
+from outwork.brokers.rabbitmq import graves, intake, sending
 from outwork.brokers.rabbitmq.broker import RabbitMQBroker
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Line
@@ -265,6 +265,23 @@ def test_a_consumer_that_pauses_as_it_begins_loses_nothing(
                 assert settle(slow, claimed) == ["done"]
                 found |= {one.id for one in claimed}
             assert len(found) == 20
+
+
+def test_at_most_once_that_finds_no_room_again_and_again(server: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ 4.0 to 4.2 drop what came back 20 times; here a policy of the operator's does."""
+    monkeypatch.setattr(intake, "PATIENCE", 0.02)
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.02)
+    prefix = f"f{new_claim_id()[:12]}"
+    server.ctl("set_policy", prefix, f"^{prefix}", '{"delivery-limit": 20}', "--apply-to", "queues")
+    with closing(RabbitMQBroker.from_url(server.url(prefix=prefix))) as broker:
+        assert broker.exchange(new_claim_id(), [], [Share("default", 1)], 1, 1, "worker-1").claimed == []
+        broker.enqueue([new_job(at_most_once=True)])
+        line = broker._link.intake().lines[broker.topology.tier("default", 1)]
+        for _ in range(25):
+            until(lambda: broker.wait(["default"], 1.0) and line.buffer, "the job")
+            until(lambda: not line.buffer, "that it was given back")
+        assert settle(broker, take(broker, 1)) == ["done"]
+        assert broker.dead_letters() == []
 
 
 # ---- lost connections ------------------------------------------------------------------------------------------------

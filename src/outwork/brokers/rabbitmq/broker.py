@@ -35,6 +35,7 @@ from outwork.brokers.base import (
 )
 from outwork.brokers.rabbitmq.diversion import Diversion
 from outwork.brokers.rabbitmq.driver import Channel, Connection, Loop, Refusal
+from outwork.brokers.rabbitmq.endings import doubted
 from outwork.brokers.rabbitmq.graves import Graves
 from outwork.brokers.rabbitmq.hand import Hand, Held
 from outwork.brokers.rabbitmq.intake import Intake
@@ -54,10 +55,6 @@ from outwork.job import Again, Answer, Cancelled, Dead, Done, Hold, Job, Outcome
 logger = logging.getLogger("outwork.brokers.rabbitmq")
 
 INTERNAL_ERROR: Final = 541
-DOUBTFUL: Final = (
-    "it was given back, and the connection was lost before RabbitMQ confirmed that: it may be run once more, or never. "
-    "It is to be delivered at most once, so it was not sent again"
-)
 
 CAPABILITIES: Final = Capabilities(
     fenced=False,
@@ -147,7 +144,7 @@ class RabbitMQBroker(Broker):
             letters.append(self._post.job(message, delay, now + delay))
             places.append(place)
             self._names.add(job.queue)
-        for index, error in self._post.send(letters, resend=True).known().items():
+        for index, error in self._post.send(letters, resend=True).refusals().items():
             answers[places[index]] = error
         return answers
 
@@ -231,7 +228,7 @@ class RabbitMQBroker(Broker):
                 reason = errors[-1].message if errors else "failed"
                 return self._post.dead(ended, reason, self.terms.keep_failed if keep is None else keep)
             case _ if held.doubtful:
-                return self._post.dead(message.copy(), DOUBTFUL, self.terms.keep_failed)
+                return self._post.dead(*doubted(message, self.now()), self.terms.keep_failed)
             case Again(delay, errors, counted):
                 again = message.copy()
                 again.failures += counted
@@ -248,7 +245,7 @@ class RabbitMQBroker(Broker):
         """Publish what follows, then let go what was before. What is not confirmed stays in hand, and this raises."""
         try:
             sent = self._post.send(letters, resend=False)
-        except OutworkError:
+        except BaseException:
             with self._changed:
                 for held in moving:
                     held.moving = False
@@ -265,7 +262,7 @@ class RabbitMQBroker(Broker):
                         acks.setdefault(held.intake, []).append(held.delivery)
         for intake, deliveries in acks.items():
             intake.ack(deliveries)
-        for error in sent.known().values():
+        for error in sent.refusals().values():
             raise BrokerUnavailable(str(error)) from error
 
     # ---- claiming ---------------------------------------------------------------------------------------------------
@@ -316,6 +313,7 @@ class RabbitMQBroker(Broker):
             if once:
                 intake.flush()
         except Exception as error:
+            intake.loop.call(intake.connection.close)  # what RabbitMQ has not read yet it gives to others
             with self._changed:
                 for held in once:
                     self._hand.drop(held)

@@ -1,24 +1,36 @@
-"""Messages that go elsewhere, not to a worker: those that came a second time, and those for which there is no room.
+"""Messages that go elsewhere, not to a worker: those that came a second time, those for which there is no room, and
+those that have expired.
 
-Each is published anew first and acknowledged when that is confirmed, so nothing is lost on the way. Nothing here waits:
-most of it happens on the I/O thread.
+Each is published anew first and acknowledged when that is confirmed, so nothing is lost on the way. Of a job that is to
+be delivered at most once there must never be two messages, so RabbitMQ itself puts that one back; since it drops what
+came back often (20 times, from 4.0 on), one that has is acknowledged first and then published. Nothing here waits: most
+of it happens on the I/O thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from threading import Condition
 from time import monotonic
+from typing import Any, Final
 
+from outwork.brokers.rabbitmq.endings import expired, rescued
 from outwork.brokers.rabbitmq.intake import Intake
 from outwork.brokers.rabbitmq.lines import Delivery
 from outwork.brokers.rabbitmq.link import Link
-from outwork.brokers.rabbitmq.messages import Message
 from outwork.brokers.rabbitmq.post import Post
-from outwork.brokers.rabbitmq.publisher import Batch
-from outwork.brokers.rabbitmq.sending import Letter
-from outwork.job import Failure, Moment, Record, State, Terms, death
+from outwork.brokers.rabbitmq.publisher import Batch, Unroutable
+from outwork.brokers.rabbitmq.sending import Letter, declare
+from outwork.errors import OutworkError
+from outwork.job import Terms
+
+logger = logging.getLogger("outwork.brokers.rabbitmq")
+
+TIRED: Final = 10
+"""After so many deliveries a message is published anew."""
 
 
 class Diversion:
@@ -45,29 +57,34 @@ class Diversion:
         self._pass_on(intake, deliveries, letters)
 
     def unwanted(self, intake: Intake, deliveries: list[Delivery]) -> None:
-        """Delivered, but there is no room here: others may have some. Of a job that is delivered at most once there
-        must never be two messages, and its message may well come a second time: RabbitMQ itself puts that one back."""
-        intake.put_back([delivery for delivery in deliveries if delivery.message.once])
+        """Delivered, but there is no room here: others may have some."""
+        once = [delivery for delivery in deliveries if delivery.message.once]
         others = [delivery for delivery in deliveries if not delivery.message.once]
         self._pass_on(intake, others, [self._post.job(delivery.message) for delivery in others])
+        tired = [delivery for delivery in once if delivery.message.deliveries >= TIRED]
+        intake.put_back([delivery for delivery in once if delivery.message.deliveries < TIRED])
+        if tired:
+            self._part_with(intake, tired)
 
     def expired(self, intake: Intake, deliveries: list[Delivery]) -> None:
         """Delivered, but they have waited too long: dead letters."""
-        letters: list[Letter] = []
-        for delivery in deliveries:
-            message = delivery.message.copy()
-            failure = expiry(message, self._now())
-            message.add_error(failure)
-            letters.append(self._post.dead(message, failure.message, self._terms.keep_failed))
+        keep, now = self._terms.keep_failed, self._now()
+        letters = [self._post.dead(*expired(delivery.message, now), keep) for delivery in deliveries]
         self._pass_on(intake, deliveries, letters)
 
     def retry(self) -> None:
         """Try again what could not be published."""
         with self._changed:
             stuck, self._stuck = self._stuck, []
+        stuck = [one for one in stuck if one[0].ended is None]
+        try:
+            declare(self._link, [letter for _, _, letter in stuck])
+        except OutworkError:
+            with self._changed:
+                self._stuck += stuck
+            raise
         for intake, delivery, letter in stuck:
-            if intake.ended is None:
-                self._pass_on(intake, [delivery], [letter])
+            self._pass_on(intake, [delivery], [letter])
 
     def finish(self, timeout: float) -> None:
         """Wait until all is on its way no more."""
@@ -102,6 +119,9 @@ class Diversion:
         self, intake: Intake, deliveries: Sequence[Delivery], letters: Sequence[Letter], batch: Batch
     ) -> None:
         errors = batch.errors
+        for index, error in errors.items():
+            if isinstance(error, Unroutable):
+                self._link.forget(letters[index].target)
         # At once: the copy may run, and kill this process, before a batch of acknowledgements would leave.
         intake.ack((delivery for index, delivery in enumerate(deliveries) if index not in errors), at_once=True)
         with self._changed:
@@ -110,42 +130,27 @@ class Diversion:
             self._unread = True
             self._changed.notify_all()
 
+    def _part_with(self, intake: Intake, once: list[Delivery]) -> None:
+        with self._changed:
+            self._on_the_way += 1
+        letters = [self._post.job(delivery.message) for delivery in once]
+        intake.part_with(once).add_done_callback(partial(self._parted, letters))
 
-def rescued(message: Message, now: float) -> tuple[Message, str | None]:
-    """The message with one crash more, and why it is buried, if it is."""
-    after = message.copy()
-    failure = death(_record(message), Moment(now, now))
-    after.crashes += 1
-    after.add_error(failure)
-    buried = message.once or after.crashes > message.max_crashes
-    return after, failure.message if buried else None
+    def _parted(self, letters: list[Letter], read: Future[Any]) -> None:
+        """There is no message of these any more, unless the server has not read that."""
+        publisher = self._link.open_publisher
+        if read.exception() is not None:
+            self._came_to(letters, [])
+        elif publisher is None:
+            self._came_to(letters, range(len(letters)))
+        else:
+            parcels = [letter.parcel for letter in letters]
+            publisher.publish(parcels, lambda batch: self._came_to(letters, batch.errors))
 
-
-def expiry(message: Message, now: float) -> Failure:
-    """The failure of a job that waited too long."""
-    return Failure(
-        exception="outwork.errors.Expired",
-        message="it waited longer than its `expires` allows",
-        traceback="",
-        attempt=message.failures + message.crashes,
-        worker="",
-        at=now,
-    )
-
-
-def _record(message: Message) -> Record:
-    """What the rules of `outwork.job` want to know of a message."""
-    return Record(
-        id=message.id,
-        task="",
-        queue=message.queue,
-        priority=0,
-        body=b"",
-        state=State.RUNNING,
-        due=0.0,
-        enqueued_at=0.0,
-        max_crashes=message.max_crashes,
-        at_most_once=message.once,
-        failures=message.failures,
-        crashes=message.crashes,
-    )
+    def _came_to(self, letters: list[Letter], unsure: Iterable[int]) -> None:
+        for index in unsure:
+            job_id = letters[index].parcel.properties.message_id
+            logger.error("job %s was given back as the connection was lost: it may never run", job_id)
+        with self._changed:
+            self._on_the_way -= 1
+            self._changed.notify_all()

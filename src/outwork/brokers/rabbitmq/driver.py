@@ -362,7 +362,7 @@ class Reader:
                     on_message(tag, redelivered, properties, body)
                 elif connection.is_open:  # an acknowledgement of what follows would take it along: give all back
                     logger.error("a message came for no consumer (%r): closing the connection", consumer)
-                    connection.close()
+                    connection.close(200, "a message came for no consumer")
             else:
                 connection._frame_buffer = b""
                 self._read_the_rest(received[at:end])

@@ -160,7 +160,7 @@ class Graves:
         ids, moved = list(letters), self._post.send(list(letters.values()), resend=True)
         kept = {ids[index] for index in (*moved.refused, *moved.unsure)}
         visit.ack([one for one in dead if one.record.id not in kept])
-        for error in moved.known().values():
+        for error in moved.refusals().values():
             raise error
 
 

@@ -72,7 +72,8 @@ class Hand:
     def drop(self, held: Held) -> None:
         """It is settled: remember that for a while."""
         job_id = held.delivery.message.id
-        self.held.pop(job_id, None)
+        if self.held.get(job_id) is held:
+            del self.held[job_id]
         key = (job_id, held.claim_id)
         self._settled[key] = None
         self._order.append(key)

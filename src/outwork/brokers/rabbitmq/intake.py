@@ -27,7 +27,7 @@ ACK_EVERY: Final = 0.002
 ACK_TOGETHER: Final = 100
 
 Divert: TypeAlias = Callable[["Intake", list[Delivery]], None]
-"""Called, mostly on the I/O thread, with messages that go elsewhere: those that were delivered before."""
+"""Called, mostly on the I/O thread, with messages that go elsewhere."""
 
 
 class Intake(Talk):
@@ -83,20 +83,19 @@ class Intake(Talk):
                     prefetch = line.next_prefetch(more)
                     if prefetch is None:
                         continue
-                    before, tag, turn = line.turn_over(min(prefetch, 65_535))
-                    replies += self._change(line, before, tag, turn)
+                    replies += self._change(line, min(prefetch, 65_535))
             if not replies:
                 return
             replies.append(self.ask(lambda channel, reply: channel.qos(1, reply)))
             for each in replies:
                 each.result(REPLY_TIMEOUT)
 
-    def _change(self, line: Line, before: str | None, tag: str, turn: int) -> list[Future[Any]]:
+    def _change(self, line: Line, prefetch: int) -> list[Future[Any]]:
         """A new consumer in place of the old one. The reply to a look at the queue comes when the first messages are
         at the channel; the reply to whatever is asked next, when they are here. Under the lock, so that whoever sees
         this turn and ends it asks after this: a consumer that is cancelled before it begins would stay."""
+        before, tag, turn = line.turn_over(prefetch)
         on_message = partial(self._on_message, line, turn)
-        prefetch = line.prefetch
         asked = [] if before is None else [self.ask(partial(_cancel, before))]
         asked.append(self.ask(lambda channel, reply: channel.qos(prefetch, reply)))
         asked.append(self.ask(lambda channel, reply: channel.consume(line.queue, on_message, tag, reply)))
@@ -122,6 +121,11 @@ class Intake(Talk):
                 tags.append(delivery.tag)
         if tags:
             self.loop.call(partial(self._put_back, tags))
+
+    def part_with(self, deliveries: Sequence[Delivery]) -> Future[Any]:
+        """Acknowledge these; done when the server has read that."""
+        self.ack(deliveries, at_once=True)
+        return self.ask(self._flush)
 
     def flush(self) -> None:
         """Wait until the server has read what was sent on this channel. Raises what ended it."""

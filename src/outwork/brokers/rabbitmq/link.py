@@ -45,8 +45,6 @@ class Link:
         self._intake: Intake | None = None
         self._desk: Talk | None = None
         self._declared: set[str] = set()
-        self._gone: set[str] = set()
-        """Queues that were there, and that somebody has deleted."""
         self._closed = False
 
     def abandon(self) -> None:
@@ -59,7 +57,8 @@ class Link:
     def open_publisher(self) -> Publisher | None:
         """The publisher, if there is one that lives."""
         publisher = self._publisher
-        return publisher if publisher is not None and publisher.ended is None else None
+        alive = publisher is not None and publisher.ended is None and publisher.channel.is_open
+        return publisher if alive else None
 
     @property
     def open_intake(self) -> Intake | None:
@@ -154,10 +153,8 @@ class Link:
     # ---- declaring --------------------------------------------------------------------------------------------------
 
     def forget(self, queue: str) -> None:
-        """It is gone: declare it again when it is next needed, and bind it as it was."""
-        with self._lock:
-            self._declared.discard(queue)
-            self._gone.add(queue)
+        """It is gone: declare it again when it is next needed. The I/O thread calls this, too: it waits for no lock."""
+        self._declared.discard(queue)
 
     def is_declared(self, queue: str) -> bool:
         return queue in self._declared
@@ -171,13 +168,11 @@ class Link:
             self.publisher()
             for queue in missing:
                 if queue.name not in self._declared:
-                    again = self._last_step(queue.name) if queue.name in self._gone else []
-                    self._order([partial(_declare, queue), *again], f"the queue {queue.name!r}")
+                    self._order([partial(_declare, queue), *self._last_step(queue.name)], f"the queue {queue.name!r}")
                     self._declared.add(queue.name)
-                    self._gone.discard(queue.name)
 
     def declare_way(self, target: str, levels: list[int]) -> None:
-        """See to it that a message can come to this queue by way of these levels."""
+        """See to it that a message can come to this queue, which is declared, by way of these levels."""
         ladder = self.topology
         first = levels[0]
         key = f"{ladder.rung(first)} > {target}"
@@ -186,7 +181,6 @@ class Link:
             return
         with self._lock:
             self.publisher()
-            self._order(self._last_step(target), f"the exchange {ladder.due!r}")
             for level in range(first + 1):
                 name, below = ladder.rung(level), ladder.below(level)
                 if f"exchange {name}" not in self._declared:
@@ -201,8 +195,12 @@ class Link:
             self._declared.add(key)
 
     def _last_step(self, target: str) -> list[Request]:
-        """What leads delayed messages that are due to their queue."""
-        due = self.topology.due
+        """What leads delayed messages that are due to their queue. Whoever declares it sees to that: it may have been
+        deleted, and those who send such messages do not hear of it."""
+        topology = self.topology
+        if target == topology.dead or topology.is_parked(target):
+            return []
+        due = topology.due
         return [partial(_exchange, due), partial(_bind, target, due, f"#.{token(target)}")]
 
     def administer(self, request: Request, what: str) -> Any:

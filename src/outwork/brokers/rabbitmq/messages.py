@@ -45,6 +45,12 @@ class Message:
         self.failures = self.crashes = self.misses = 0
 
     @property
+    def deliveries(self) -> int:
+        """How often it was delivered before, where the queue counts that."""
+        count = self.headers.get("x-delivery-count", 0)
+        return count if isinstance(count, int) else 0
+
+    @property
     def once(self) -> bool:
         return "once" in self.headers
 

@@ -40,7 +40,7 @@ class Renewal:
         old = monotonic() - self._after
         letters = [self._copy(held, hand) for held in holding if held.delivery.since <= old and not held.acked]
         if letters:
-            self._post.send(letters, resend=False).known()
+            self._post.send(letters, resend=False).refusals()
 
     def _copy(self, held: Held, hand: Hand) -> Letter:
         """The copy, and somebody who waits for it."""

@@ -1,5 +1,5 @@
-"""Sending letters until the fate of each is known: the way is there, the connection is the third or the first one, and
-what RabbitMQ has not taken is told from what it has perhaps."""
+"""Sending letters until the fate of each is known: over a new connection if need be, and telling what RabbitMQ has not
+taken from what it perhaps has."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from outwork.errors import BrokerFull, BrokerUnavailable, EnqueueError, OutworkE
 PAUSE: Final = 0.1
 STARTING: Final = 2.0
 """Seconds for which a queue that rejects is asked again: a quorum queue that another process has just declared does so
-until it has a leader. What is rejected is not stored."""
+until it has a leader. What is rejected is not stored (by a classic queue that died: perhaps)."""
 MOST_LOSSES: Final = 5
+CLASSIC: Final = "A classic queue that died may have it on its disk; to be delivered at most once, it is not sent again"
 
 
 class Letter(NamedTuple):
@@ -31,14 +32,15 @@ class Letter(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What became of letters, by their index; the others are confirmed. `refused` are not stored. `unsure` may be or
-    not: they were on their way when the connection was lost, or nothing was heard of them in time."""
+    """What became of letters, by their index; the others are confirmed (with `confirm=false`: sent). `refused` are not
+    stored. `unsure` may be or not: they were on their way when the connection was lost, or nothing was heard of them in
+    time."""
 
     refused: dict[int, OutworkError]
     unsure: dict[int, OutworkError]
 
-    def known(self) -> dict[int, EnqueueError]:
-        """What RabbitMQ refused. Raises for what it has perhaps, and for what it has never seen."""
+    def refusals(self) -> dict[int, EnqueueError]:
+        """What RabbitMQ refused. Raises for what it has perhaps, and for what could not be sent."""
         for error in self.unsure.values():
             raise error
         refused: dict[int, EnqueueError] = {}
@@ -80,7 +82,7 @@ class Sending:
                 if not published:
                     raise
                 for index in self._waiting:
-                    (self._sent.unsure if index in self._doubtful else self._sent.refused)[index] = error
+                    self._give_up(index, error)
                 break
             fresh = published = True
             batch = publisher.publish([self._letters[index].parcel for index in self._waiting])
@@ -99,22 +101,12 @@ class Sending:
     def _ready(self) -> Publisher:
         """The publisher, with all declared, and not blocked."""
         publisher = self._link.publisher()
-        self._declare()
+        declare(self._link, self._letters)
         while publisher.blocked and monotonic() < self._deadline:
             sleep(PAUSE)
         if publisher.blocked:
             raise self._blocked(publisher, "Nothing was enqueued")
         return self._link.publisher()
-
-    def _declare(self) -> None:
-        """See to it that the queues and the ways to them are there."""
-        link, topology = self._link, self._link.topology
-        missing = {letter.target for letter in self._letters if not link.is_declared(letter.target)}
-        if missing:
-            jobs = [name for name in missing if name != topology.dead and not topology.is_parked(name)]
-            link.declare([topology.dead_letters(), *map(topology.queue, jobs)])
-        for target, levels in {(letter.target, letter.levels) for letter in self._letters if letter.levels}:
-            link.declare_way(target, list(levels))
 
     def _problems(self, publisher: Publisher, batch: Batch) -> dict[int, Exception]:
         """Wait for the confirms: what went wrong, by the index in the batch; one of our errors where nothing is known
@@ -146,14 +138,16 @@ class Sending:
                     self._redeclared = True
                     self._link.forget(letter.target)
                     again.append(index)
+                case Rejected() if letter.once and self._options.queue_type == "classic":
+                    self._sent.unsure[index] = self._refusal(letter, problem, CLASSIC)
                 case Rejected() if starting:
                     again.append(index)
                 case Unroutable() | Rejected() | Unsendable():
-                    self._sent.refused[index] = self._refusal(letter, problem)
+                    self._give_up(index, self._refusal(letter, problem))
                 case Unsent() if once_more:
                     again.append(index)
                 case Unsent(reason=reason):
-                    self._sent.refused[index] = explained(reason, self._options, "publishing")
+                    self._give_up(index, explained(reason, self._options, "publishing"))
                 case OutworkError():
                     self._sent.unsure[index] = problem
                 case _ if once_more and not letter.once:
@@ -163,9 +157,18 @@ class Sending:
                     self._sent.unsure[index] = explained(problem, self._options, "publishing")
         kinds = {type(problem) for problem in problems.values()}
         self._losses += bool(kinds - {Unroutable, Rejected, Unsendable})
-        if starting and Rejected in kinds:
+        if again and kinds & {Rejected, Unsent}:
             sleep(PAUSE)
         return again
+
+    def _give_up(self, index: int, error: OutworkError) -> None:
+        """It is not sent again: refused, unless an earlier round may have stored it."""
+        if index not in self._doubtful:
+            self._sent.refused[index] = error
+            return
+        text = f"{self._options.shown}: an enqueue was not confirmed, and could not be repeated; the job may be there"
+        unsure = self._sent.unsure[index] = BrokerUnavailable(text)
+        unsure.__cause__ = error
 
     def _blocked(self, publisher: Publisher, consequence: str) -> BrokerFull:
         return BrokerFull(
@@ -173,6 +176,17 @@ class Sending:
             f"{self._options.put_timeout:g} s already. {consequence}. Look at:  rabbitmq-diagnostics alarms"
         )
 
-    def _refusal(self, letter: Letter, problem: Exception) -> EnqueueError:
+    def _refusal(self, letter: Letter, problem: Exception, consequence: str = "Nothing was enqueued") -> EnqueueError:
         kind = BrokerFull if isinstance(problem, Rejected) else EnqueueError
-        return kind(f"{self._options.shown}: {letter.target}: {problem}. Nothing was enqueued")
+        return kind(f"{self._options.shown}: {letter.target}: {problem}. {consequence}")
+
+
+def declare(link: Link, letters: Sequence[Letter]) -> None:
+    """See to it that the queues of these letters and the ways to them are there."""
+    topology = link.topology
+    missing = {letter.target for letter in letters if not link.is_declared(letter.target)}
+    if missing:
+        jobs = [name for name in missing if name != topology.dead and not topology.is_parked(name)]
+        link.declare([topology.dead_letters(), *map(topology.queue, jobs)])
+    for target, levels in {(letter.target, letter.levels) for letter in letters if letter.levels}:
+        link.declare_way(target, list(levels))
