@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from functools import partial
 from threading import Condition
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from outwork.brokers.rabbitmq.endings import expired, rescued
 from outwork.brokers.rabbitmq.intake import Intake
@@ -28,9 +28,6 @@ from outwork.errors import OutworkError
 from outwork.job import Terms
 
 logger = logging.getLogger("outwork.brokers.rabbitmq")
-
-TIRED: Final = 10
-"""After so many deliveries a message is published anew."""
 
 
 class Diversion:
@@ -61,8 +58,8 @@ class Diversion:
         once = [delivery for delivery in deliveries if delivery.message.once]
         others = [delivery for delivery in deliveries if not delivery.message.once]
         self._pass_on(intake, others, [self._post.job(delivery.message) for delivery in others])
-        tired = [delivery for delivery in once if delivery.message.deliveries >= TIRED]
-        intake.put_back([delivery for delivery in once if delivery.message.deliveries < TIRED])
+        tired = [delivery for delivery in once if delivery.message.is_tired]
+        intake.put_back([delivery for delivery in once if not delivery.message.is_tired])
         if tired:
             self._part_with(intake, tired)
 

@@ -114,12 +114,6 @@ class Got(NamedTuple):
     properties: Properties
     body: bytes
 
-    @property
-    def deliveries(self) -> int:
-        """How often it was delivered before, where the queue counts that."""
-        count = (self.properties.headers or {}).get("x-delivery-count", 0)
-        return count if isinstance(count, int) else 0
-
 
 class Loop:
     """An event loop on a thread of its own. `call` is for every thread."""

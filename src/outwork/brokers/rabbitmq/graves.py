@@ -33,8 +33,6 @@ logger = logging.getLogger("outwork.brokers.rabbitmq")
 LOOKED_AT: Final = 10_000
 BYTES_LOOKED_AT: Final = 64 << 20
 """Where a look ends."""
-TIRED: Final = 10
-"""After so many deliveries a message is published anew."""
 
 
 class Dead(NamedTuple):
@@ -136,7 +134,7 @@ class Graves:
             is_meant = wanted is None or one.record.id in wanted
             if is_meant:
                 meant.append(one)
-            if one.got.deliveries >= TIRED and (stay or not is_meant):
+            if one.message.is_tired and (stay or not is_meant):
                 tired.append(one)
         if visit.has_more:
             logger.warning("%s has more dead letters; only the oldest ones were looked at", self._options.shown)

@@ -28,6 +28,8 @@ from outwork.ids import new_job_id
 from outwork.job import Failure, Job, remember
 
 NO_HEADERS: Final[Headers] = {}
+TIRED: Final = 10
+"""Half of what RabbitMQ 4.0 allows before it drops a message."""
 
 
 class Message:
@@ -45,10 +47,10 @@ class Message:
         self.failures = self.crashes = self.misses = 0
 
     @property
-    def deliveries(self) -> int:
-        """How often it was delivered before, where the queue counts that."""
+    def is_tired(self) -> bool:
+        """Whether it came back so often, where the queue counts that, that it has to be published anew."""
         count = self.headers.get("x-delivery-count", 0)
-        return count if isinstance(count, int) else 0
+        return isinstance(count, int) and count >= TIRED
 
     @property
     def once(self) -> bool:
