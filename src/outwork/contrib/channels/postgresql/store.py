@@ -29,6 +29,7 @@ SETTINGS: Final = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
+    "enable_sort": "off",
 }
 """A message is at most once anyhow, so no commit waits for the disk. Planning takes longer than executing, and a plan
 that was made while a table was empty is kept when it is not."""
