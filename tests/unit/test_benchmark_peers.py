@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from benchmarks.peers import contestant, measure, processes
+from benchmarks.peers import contestant, measure, processes, produce
 from benchmarks.peers.__main__ import calibrate, idleness, speeds
 from benchmarks.peers.contestant import Contestant, contestants, declared, homes
 from benchmarks.peers.course import Ledger
@@ -281,3 +281,8 @@ def test_a_contestant_that_does_not_get_there_fails_with_what_it_said(spaces: Sp
         its.one = declared("nobody", (contestant.FOLDER / "sqlite_outwork.py").read_text())
         with pytest.raises(Failed, match=r"(?s)no job was run:.*nobody"):
             its.drain(2, 1.0)
+
+
+def test_a_job_that_is_run_twice_is_not_taken_for_the_next_one() -> None:
+    assert produce.first_since(5.0, b"4.75\n5.25\n5.5\n") == 5.25
+    assert produce.first_since(5.0, b"4.75\n") is None
