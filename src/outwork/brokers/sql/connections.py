@@ -19,6 +19,9 @@ C = TypeVar("C")
 
 FORK_PATIENCE: Final = 1.0
 """Seconds a fork waits at most for the verbs that are under way in other threads."""
+SPARE: Final = 20.0
+"""Seconds after which a connection of a role is closed that nobody needed beside the first one: what a rush opened, or
+a server that stood still, would count against the server's limit for ever."""
 
 
 class Role(Enum):
@@ -43,10 +46,17 @@ class _Link(Generic[C]):
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connection: C | None = None
+        self.used_at = 0.0
+
+    @property
+    def spare(self) -> bool:
+        """Whether nobody needed its connection for a while."""
+        return self.connection is not None and time.monotonic() - self.used_at >= SPARE
 
 
 class Connections(Generic[C]):
-    """The connections of this process: one for each role unless `most` says more, opened at first use.
+    """The connections of this process: one for each role unless `most` says more, opened when it is first needed and
+    closed when it is not any more.
 
     `shared` names roles that use another one's. `quiet_forks`: idle connections are closed before a fork, and those in
     use are waited for.
@@ -85,7 +95,9 @@ class Connections(Generic[C]):
                 link.connection = self._connect(role)
             yield link.connection
         finally:
+            link.used_at = time.monotonic()
             link.lock.release()
+            self._drop_spares(role)
 
     def discard(self, role: Role) -> None:
         """Close the connections of a role: the next user opens a new one."""
@@ -116,6 +128,15 @@ class Connections(Generic[C]):
             if link.connection is not None and link.lock.acquire(blocking=False):
                 return link
         return None
+
+    def _drop_spares(self, role: Role) -> None:
+        for link in self._links(role)[1:]:
+            if link.spare and link.lock.acquire(blocking=False):
+                try:
+                    if link.spare:  # nobody was faster
+                        self._drop(link)
+                finally:
+                    link.lock.release()
 
     def _links(self, role: Role) -> list[_Link[C]]:
         # The pid is checked for processes that were forked behind Python's back; setdefault is atomic, so two first
