@@ -84,13 +84,6 @@ def settle(broker: RabbitMQBroker, claimed: list[Claimed]) -> list[str]:
     return [answer.value for answer in broker.exchange(new_claim_id(), done, [], 0, 0, "worker-1").answers]
 
 
-def messages(server: RabbitServer, prefix: str) -> dict[str, int]:
-    """How many messages the queues that begin so have, delivered ones too."""
-    lines = server.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
-    counts = {name: int(count) for name, _, count in (line.partition("\t") for line in lines)}
-    return {name: count for name, count in counts.items() if name.startswith(prefix) and count}
-
-
 def lose_connections(server: RabbitServer, broker: RabbitMQBroker) -> None:
     """As when the worker is gone: the server takes back all that it had in hand."""
     server.ctl("close_all_connections", "a test")
@@ -196,7 +189,7 @@ def test_at_most_once_is_not_given_back_twice(server: RabbitServer, broker_url: 
         with closing(RabbitMQBroker.from_url(url)) as stopped:
             broker.enqueue([new_job(at_most_once=True)])
             [claimed] = take(stopped, 1)
-            until(lambda: messages(server, prefix) == {}, "its acknowledgement")
+            until(lambda: server.messages(prefix) == {}, "its acknowledgement")
             back = [Settlement(claimed.id, claimed.claim_id, Release())]
             proxy.eat_replies(1, CONFIRM)
             with pytest.raises(BrokerUnavailable):
@@ -204,7 +197,7 @@ def test_at_most_once_is_not_given_back_twice(server: RabbitServer, broker_url: 
             answers = stopped.exchange(new_claim_id(), back, [], 0, 0, "worker-1").answers
             assert [answer.value for answer in answers] == ["done"]
     expected = {f"{prefix}.solo.default": 1, f"{prefix}.dead": 1}
-    until(lambda: messages(server, prefix) == expected, "a message and a dead letter")
+    until(lambda: server.messages(prefix) == expected, "a message and a dead letter")
     [dead] = broker.dead_letters([claimed.id])
     assert "it may be run once more, or never" in dead.errors[-1].message
     assert settle(broker, take(broker, 1)) == ["done"]
@@ -226,7 +219,7 @@ def test_at_most_once_that_finds_no_room_is_not_there_twice(
             proxy.cut()
             until(lambda: busy._link.open_intake is None, "the end of the connection")
     assert not broker.wait(["default"], 0.5)
-    until(lambda: messages(server, prefix) == {}, "empty queues")
+    until(lambda: server.messages(prefix) == {}, "empty queues")
 
 
 def test_a_consumer_that_pauses_as_it_begins_loses_nothing(
@@ -477,6 +470,12 @@ def test_a_queue_that_somebody_deletes(broker_url: str, broker: RabbitMQBroker, 
         broker.wait(["default"], 0.0)
         producer.enqueue([new_job(delay=0.1)])
         assert settle(broker, take(broker, 1)) == ["done"]
+        admin.channel.queue_delete(queue)
+        until(lambda: not broker._link.is_declared(queue), "the news of it")
+        with closing(RabbitMQBroker.from_url(broker_url)) as new:
+            new.wait(["default"], 0.0)
+            producer.enqueue([new_job(delay=0.1)])
+            assert settle(new, take(new, 1)) == ["done"]
 
 
 def test_missing_rights_and_strangers(server: RabbitServer) -> None:
@@ -553,9 +552,7 @@ def test_a_long_task_whose_worker_dies_is_run_again(
     prefix = broker_url.partition("prefix=")[2].partition("&")[0]
 
     def renewed() -> bool:
-        lines = server.ctl("list_queues", "name", "messages").splitlines()
-        held = dict(line.split("\t") for line in lines if line.startswith(prefix))
-        return held[f"{prefix}.q.default"] == "0" and [n for name, n in held.items() if ".parked." in name] == ["1"]
+        return [(".parked." in name, count) for name, count in server.messages(prefix).items()] == [(True, 1)]
 
     until(renewed, "the copy in place of its message")
     running.kill_all()

@@ -245,10 +245,12 @@ class RabbitMQBroker(Broker):
         """Publish what follows, then let go what was before. What is not confirmed stays in hand, and this raises."""
         try:
             sent = self._post.send(letters, resend=False)
-        except BaseException:
+        except BaseException as reason:
+            interrupted = not isinstance(reason, OutworkError)  # perhaps in the middle; ours say that nothing was sent
             with self._changed:
                 for held in moving:
                     held.moving = False
+                    held.doubtful |= held.acked and interrupted
             raise
         acks: dict[Intake, list[Delivery]] = {}
         with self._changed:
@@ -313,10 +315,11 @@ class RabbitMQBroker(Broker):
             if once:
                 intake.flush()
         except Exception as error:
-            intake.loop.call(intake.connection.close)  # what RabbitMQ has not read yet it gives to others
             with self._changed:
                 for held in once:
                     self._hand.drop(held)
+            if once:  # their acknowledgements may be on their way: what RabbitMQ has not read yet it gives to others
+                intake.loop.call(intake.connection.close)
             raise explained(error, self._options, "acknowledging") from error
         for held in once:
             held.acked = True

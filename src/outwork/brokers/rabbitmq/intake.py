@@ -104,23 +104,22 @@ class Intake(Talk):
 
     def ack(self, deliveries: Iterable[Delivery], *, at_once: bool = False) -> None:
         """Acknowledge, soon. What this channel did not bring, or has lost, is passed over."""
+        if tags := self._leave(deliveries):
+            self.loop.call(partial(self._ack, tags, at_once))
+
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Let RabbitMQ deliver these to others, marked as delivered before."""
+        if tags := self._leave(deliveries):
+            self.loop.call(partial(self._put_back, tags))
+
+    def _leave(self, deliveries: Iterable[Delivery]) -> set[int]:
+        """Take these out of their lines' account; their tags."""
         tags: set[int] = set()
         with self.changed:
             for delivery in deliveries:
                 delivery.line.left(delivery)
                 tags.add(delivery.tag)
-        if tags:
-            self.loop.call(partial(self._ack, tags, at_once))
-
-    def put_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Let RabbitMQ deliver these to others, marked as delivered before."""
-        tags: list[int] = []
-        with self.changed:
-            for delivery in deliveries:
-                delivery.line.left(delivery)
-                tags.append(delivery.tag)
-        if tags:
-            self.loop.call(partial(self._put_back, tags))
+        return tags
 
     def part_with(self, deliveries: Sequence[Delivery]) -> Future[Any]:
         """Acknowledge these; done when the server has read that."""
@@ -225,10 +224,10 @@ class Intake(Talk):
                 del known[tag]
                 self.channel.ack(tag, False)
 
-    def _put_back(self, tags: list[int]) -> None:
+    def _put_back(self, tags: set[int]) -> None:
         if self.ended is not None or not self.channel.is_open:
             return
-        for tag in tags:
+        for tag in sorted(tags):
             if tag in self._open:
                 del self._open[tag]
                 self.channel.put_back(tag)
