@@ -108,11 +108,9 @@ class Result(msgspec.Struct):
         return list(dict.fromkeys(one.subject for one in every if quantity in (None, one.quantity)))
 
     def fact(self, subject: str, name: str) -> str | None:
-        """What the newest run says of it."""
-        for run in reversed(self.runs):
-            if name in run.facts.get(subject, {}):
-                return run.facts[subject][name]
-        return None
+        """What the newest run that knows the subject says of it: where nothing fails any more, no failure is kept."""
+        said = [run.facts[subject] for run in self.runs if subject in run.facts]
+        return said[-1].get(name) if said else None
 
     def _found(self, key: tuple[str, str]) -> tuple[Run, Measurement] | None:
         for run in self.runs:

@@ -59,10 +59,15 @@ def test_a_run_with_nothing_left_is_gone() -> None:
 
 
 def test_the_newest_fact_of_a_subject_counts() -> None:
-    old = run("aaa", rate("RQ", 1.0), rate("Huey", 1.0), facts={"RQ": {"acks": "before"}, "Huey": {"acks": "no"}})
+    old = run(
+        "aaa",
+        rate("RQ", 1.0),
+        rate("Huey", 1.0),
+        facts={"RQ": {"acks": "before", "failure": "x"}, "Huey": {"acks": "no"}},
+    )
     result = merged(merged(Result("x"), old), run("bbb", rate("RQ", 2.0), facts={"RQ": {"acks": "after"}}))
     assert (result.fact("RQ", "acks"), result.fact("Huey", "acks")) == ("after", "no")
-    assert result.fact("RQ", "settings") is None
+    assert (result.fact("RQ", "failure"), result.fact("RQ", "settings")) == (None, None)
 
 
 def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
