@@ -18,7 +18,7 @@ from outwork.brokers import open_broker
 from outwork.brokers.base import Accepted, Broker, JoinsTransactions, Standing, Store
 from outwork.brokers.memory import MemoryBroker
 from outwork.client import blocking, inquiry
-from outwork.client.admission import check
+from outwork.client.admission import check, check_call
 from outwork.client.immediate import arun_here, run_here
 from outwork.client.joining import is_asynchronous, joined_connection, joining
 from outwork.errors import (
@@ -271,6 +271,7 @@ class Outwork(Registry):
 
     def enqueue(self, call: Call[R], /) -> TaskResult[R]:
         """Put one job in the broker; what `task.enqueue` calls."""
+        check_call(call, "enqueue(task.bind(...)), or task.enqueue(...)")
         if call.task.connection is not None:
             return self.enqueue_many([call])[0]
         if call.task.options.followers:
@@ -278,9 +279,7 @@ class Outwork(Registry):
 
             return chain(call).enqueue()
         broker = self.admit(call.task)
-        job = call.job()
-        if self.hooks.touches_jobs:
-            job = self.hooks.prepare(job)
+        job = self.hooks.prepare(call.job()) if self.hooks.touches_jobs else call.job()
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             if self.hooks.listens:
                 self.hooks.tell_enqueued([job])
@@ -292,6 +291,7 @@ class Outwork(Registry):
 
     async def aenqueue(self, call: Call[R], /) -> TaskResult[R]:
         """As `enqueue`, without blocking the event loop."""
+        check_call(call, "aenqueue(task.bind(...)), or task.aenqueue(...)")
         if call.task.connection is not None:
             return (await self.aenqueue_many([call]))[0]
         if call.task.options.followers:
@@ -299,9 +299,7 @@ class Outwork(Registry):
 
             return await chain(call).aenqueue()
         broker = self.admit(call.task)
-        job = call.job()
-        if self.hooks.touches_jobs:
-            job = self.hooks.prepare(job)
+        job = self.hooks.prepare(call.job()) if self.hooks.touches_jobs else call.job()
         if isinstance(broker, MemoryBroker) and broker.runs_in == "caller":
             if self.hooks.listens:
                 self.hooks.tell_enqueued([job])

@@ -73,6 +73,9 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 """What to write for an option of another library."""
 
+CALL_OPTIONS: Final = ("queue_name", "priority", "run_after", "expires", "connection", "fair_key", "debounce")
+"""Options of `using` that somebody may give to `enqueue`."""
+
 _STATE: Final = ".refresh(), then .state"
 RESULTS: Final[Mapping[str, str]] = {
     "result": ".get(timeout=...), or .return_value",
@@ -132,6 +135,16 @@ def explain_method(task: str, name: str) -> str:
     """What an AttributeError says where a task has no such method."""
     here = METHODS.get(name)
     return f"a task has no {name!r}" + (f": write {task}{here}" if here else "")
+
+
+def explain_argument(name: str) -> str | None:
+    """What to write for an option that was given among the arguments of a task; None if it is none."""
+    if name in CALL_OPTIONS:
+        return f"task.using({name}=...).enqueue(...)"
+    here = OPTIONS.get(name, "")
+    if here.startswith("using("):
+        return f"task.{here}.enqueue(...)"
+    return f"task.using({here}).enqueue(...)" if here.partition("=")[0] in CALL_OPTIONS else None
 
 
 def explain_attribute(name: str) -> str:

@@ -18,6 +18,7 @@ from typing import Final
 from outwork import app as applications
 from outwork.app import Outwork
 from outwork.errors import CannotLoad, NoBroker
+from outwork.task import Task
 
 GUESSES: Final = ("tasks", "app", "main")
 """The modules that are looked for in the current directory when nothing names one."""
@@ -159,7 +160,11 @@ def _attribute(target: str, module: ModuleType, path: str) -> object:
             value = getattr(value, part)
         except AttributeError as error:
             close = get_close_matches(part, [name for name in dir(value) if not name.startswith("_")], n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
+            hint = (
+                f" (did you mean {close[0]}?)"
+                if close
+                else f". For the tasks in it the module is enough:  {module.__name__}"
+            )
             raise CannotLoad(f'cannot load "{target}": {module.__name__} has no {part!r}{hint}') from error
     return value
 
@@ -168,6 +173,8 @@ def _object(target: str, module: ModuleType, path: str) -> Outwork:
     value = _attribute(target, module, path)
     if app := _application_in(value):
         return app
+    if isinstance(value, Task):
+        raise CannotLoad(f'"{target}" is a task. Its module is enough:  {module.__name__}')
     if not callable(value):
         raise CannotLoad(f'"{target}" is a {type(value).__qualname__}, not an Outwork nor a function that returns one')
     try:

@@ -35,10 +35,20 @@ class Retry:
     give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise DeclarationError(f"Retry(max_attempts={self.max_attempts}): a job has at least 1 attempt")
-        if not self.factor >= 1:  # nor NaN
-            raise DeclarationError(f"Retry(factor={self.factor}): the delays must not shrink; give 1 or more")
+        if self.max_attempts is not None and not (_is_number(self.max_attempts, int) and self.max_attempts >= 1):
+            raise DeclarationError(
+                f"Retry(max_attempts={self.max_attempts!r}): a whole number, at least 1, is needed, or None"
+            )
+        if not (_is_number(self.factor, int, float) and self.factor >= 1):  # nor NaN
+            raise DeclarationError(
+                f"Retry(factor={self.factor!r}): a number of 1 or more is needed: delays do not shrink"
+            )
+        if not isinstance(self.jitter, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(f"Retry(jitter={self.jitter!r}): write True or False")
+        if isinstance(self.delays, str) or not isinstance(self.delays, Sequence):  # pyright: ignore
+            raise DeclarationError(
+                f"Retry(delays={self.delays!r}): a list of lengths of time is needed, as (1, 60, 3600)"
+            )
         for name, value in (
             ("delay", self.delay),
             ("max_delay", self.max_delay),
@@ -52,7 +62,13 @@ class Retry:
             if not isinstance(kinds, tuple) or not all(
                 isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
             ):
-                raise DeclarationError(f"Retry({name}={kinds!r}): a tuple of exception classes is needed")
+                raise DeclarationError(
+                    f"Retry({name}={kinds!r}): a tuple of exception classes is needed, as (OSError,)"
+                )
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 NEVER = Retry(max_attempts=1)

@@ -238,7 +238,7 @@ class Task(Generic[P, R]):
         fair_key: Key | None = None,
         debounce: Duration | None = None,
         max_wait: Duration | None = None,
-        after: Iterable[TaskResult[Any]] = (),
+        after: TaskResult[Any] | Iterable[TaskResult[Any]] = (),
         on_success: Step | Iterable[Step] = (),
         on_failure: Step | Iterable[Step] = (),
     ) -> Task[P, R]:
@@ -247,11 +247,11 @@ class Task(Generic[P, R]):
         `run_after` is an aware datetime, or a length of time from now; `expires` how long it may wait beyond that
         before it is not worth starting; `fair_key` as in `@task`. `debounce`: it starts so long after the last call
         with the same unique key (by default the same arguments), with the arguments of that call; at the latest
-        `max_wait` after the first one (by default ten times as long). `after`: jobs of the same broker that must have
-        ended, well or not, before it starts. `on_success`, `on_failure`: calls that follow when it has ended so; one
-        that lacks an argument takes what it returned, or the MemberFailed. `connection`: write the job by this
-        connection (of psycopg, sqlite3, PyMySQL or SQLAlchemy), in its transaction: rolled back, the job never existed;
-        it must lead to the broker's database. Raises InvalidOption, NaiveDatetime, Unsupported.
+        `max_wait` after the first one (by default ten times as long). `after`: jobs of the same broker, one or more,
+        that must have ended, well or not, before it starts. `on_success`, `on_failure`: calls that follow when it has
+        ended so; one that lacks an argument takes what it returned, or the MemberFailed. `connection`: write the job by
+        this connection (of psycopg, sqlite3, PyMySQL or SQLAlchemy), in its transaction: rolled back, the job never
+        existed; it must lead to the broker's database. Raises InvalidOption, NaiveDatetime, Unsupported.
         """
         options = self.options
         if queue_name is not None:
@@ -269,7 +269,7 @@ class Task(Generic[P, R]):
             options = debounced(options, debounce, max_wait)
         elif max_wait is not None:
             raise InvalidOption(f"{self.name}: max_wait=... says nothing without debounce=...")
-        if others := tuple(after):
+        if others := _results(after):
             if not all(result.belongs_to(self._app) for result in others):
                 raise Unsupported(
                     f"{self.name}: after=... names a job of another application, which has another broker"
@@ -364,8 +364,20 @@ Step: TypeAlias = Call[Any] | PartialCall[Any] | Task[..., Any]
 """What runs as one job: a call, one that takes its first argument from what ran before, or a bare task."""
 
 
+def _results(given: TaskResult[Any] | Iterable[TaskResult[Any]]) -> tuple[TaskResult[Any], ...]:
+    results = (given,) if isinstance(given, TaskResult) or not isinstance(given, Iterable) else tuple(given)  # pyright: ignore
+    for one in results:
+        if not isinstance(one, TaskResult):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption(f"after={given!r}: write what enqueue() returned, or a list of such results")
+    return results
+
+
 def _steps(given: Step | Iterable[Step]) -> tuple[Step, ...]:
-    return (given,) if isinstance(given, Call | PartialCall | Task) else tuple(given)
+    if isinstance(given, Call | PartialCall | Task):
+        return (given,)
+    if isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return tuple(given)
+    raise InvalidOption(f"{given!r} is nothing that can follow: write task.bind(...) or a task, or a list of them")
 
 
 def _partly_bound(
@@ -389,8 +401,17 @@ def _partly_bound(
 
 def make_task(app: Application, fn: Callable[..., Any], name: str | None, options: Options) -> Task[Any, Any]:
     """The Task of a function. Raises DeclarationError for what cannot be one."""
+    if name is not None and not (isinstance(name, str) and name):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DeclarationError(f"name={name!r}: a text is needed, by which its jobs name it")
     if isinstance(fn, staticmethod | classmethod) or not callable(fn):
         raise DeclarationError(f"@task takes a function, not {fn!r}. Put @task below @staticmethod")
+    if inspect.isclass(fn):
+        raise DeclarationError(f"@task takes a function, not the class {fn.__qualname__}")
+    if _is_method(fn):
+        raise DeclarationError(
+            f"{fn.__qualname__} is a method, and no job carries its object. Write a function outside of the class "
+            "that makes the object"
+        )
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise DeclarationError(f"{fn.__qualname__} is a generator; a task returns one value. Return a list")
     if options.takes_context:
@@ -402,6 +423,13 @@ def make_task(app: Application, fn: Callable[..., Any], name: str | None, option
     if options.periodic is not None:
         check_arguments(task)
     return task
+
+
+def _is_method(fn: Callable[..., Any]) -> bool:
+    """By its place and its first parameter: a class is not there yet when its methods are declared."""
+    above = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    inside = bool(above) and not above.endswith("<locals>")
+    return inside and next(iter(inspect.signature(fn).parameters), None) == "self"
 
 
 def check_arguments(task: Task[Any, Any]) -> None:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -68,6 +69,7 @@ def refusal(broker: RedisBroker) -> str:
     assert time.monotonic() - began < 10
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, BrokerUnavailable | BrokerRefused)
+    assert "IndexError" not in "".join(traceback.format_exception(caught.value)), "that there was no idle connection"
     return str(caught.value)
 
 

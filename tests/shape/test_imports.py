@@ -91,7 +91,7 @@ KNOWS: Final[dict[str, set[str]]] = {
     "client": {*CALLED, "brokers.memory"},
     "app": {*CALLED, "brokers", "brokers.memory", "client", "composition", "configuration", "settings"},
     "composition": {*CALLED, "app", "brokers.memory", "client"},
-    "loading": {*JOB, "app"},
+    "loading": {*JOB, "app", "task"},
     "public": {*CALLED, "app", "composition"},
     "worker": APPLICATION,
     "cli": APPLICATION | {"worker"},

@@ -502,6 +502,15 @@ def test_what_is_no_step_is_refused_at_once() -> None:
         plus.bind(z=1)  # type: ignore[call-overload]
 
 
+def test_one_job_can_be_waited_for_as_well_as_several(worker: LocalWorker) -> None:
+    first, second = number.enqueue(1), number.enqueue(2)
+    assert note.using(after=first).options.after == (first.id,)
+    assert note.using(after=[first, second]).options.after == (first.id, second.id)
+    waiting = number.using(after=first).enqueue(3)
+    worker.drain()
+    assert waiting.get() == 3
+
+
 def test_jobs_of_another_application_cannot_be_waited_for(worker: LocalWorker) -> None:
     with local_worker(other):
         result = elsewhere.enqueue(1)

@@ -201,6 +201,8 @@ def test_every_failure_inside_is_the_modules_own(write: Write, text: str, said: 
     ("target", "said"),
     [
         ("shop:ap", "shop has no 'ap' (did you mean app?)"),
+        ("shop:zzz", "shop has no 'zzz'. For the tasks in it the module is enough:  shop"),
+        ("shop:pack", '"shop:pack" is a task. Its module is enough:  shop'),
         ("shop:number", '"shop:number" is a int, not an Outwork'),
         ("shop:number_of", '"shop:number_of" returned a int, not an Outwork'),
         ("shop:needs", "fails when it is called without arguments"),
@@ -210,7 +212,12 @@ def test_every_failure_inside_is_the_modules_own(write: Write, text: str, said: 
     ],
 )
 def test_objects_that_are_no_application(write: Write, target: str, said: str) -> None:
-    write("shop.py", APPLICATION + "number = 5\n\ndef number_of():\n    return 5\n\ndef needs(x):\n    return app\n")
+    write(
+        "shop.py",
+        APPLICATION
+        + "@app.task\ndef pack(): ...\n\nnumber = 5\n\n"
+        + "def number_of():\n    return 5\n\ndef needs(x):\n    return app\n",
+    )
     assert said in refused([target])
 
 

@@ -437,6 +437,18 @@ def test_a_default_need_not_be_json() -> None:
         ((), {"nam": "a"}, r"unexpected keyword argument 'nam' \(did you mean 'name'\?\)"),
         (("a",), {"tmies": 2}, r"unexpected keyword argument 'tmies' \(did you mean 'times'\?\)"),
         (("a",), {"name": "b"}, r"multiple values for argument 'name'"),
+        (
+            ("a",),
+            {"countdown": 5},
+            r"Options stand before the call: task\.using\(run_after=\.\.\.\)\.enqueue\(\.\.\.\)",
+        ),
+        (
+            ("a",),
+            {"queue": "mail"},
+            r"'queue'\. Options stand before the call: task\.using\(queue_name=\.\.\.\)\.enqueue",
+        ),
+        (("a",), {"priority": 5}, r"task\.using\(priority=\.\.\.\)\.enqueue"),
+        (("a",), {"max_retries": 5}, r"'max_retries'\. Signature"),
     ],
 )
 def test_wrong_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], said: str) -> None:

@@ -94,8 +94,15 @@ def test_listed_delays() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_attempts": 0}, "at least 1 attempt"),
-        ({"factor": 0.5}, "must not shrink"),
+        ({"max_attempts": 0}, "at least 1"),
+        ({"max_attempts": "3"}, "max_attempts='3'"),
+        ({"max_attempts": 2.5}, "whole number"),
+        ({"max_attempts": True}, "whole number"),
+        ({"factor": 0.5}, "do not shrink"),
+        ({"factor": "4"}, "factor='4'"),
+        ({"jitter": 1}, "True or False"),
+        ({"delays": 60}, "list of lengths of time"),
+        ({"delays": "1m"}, "list of lengths of time"),
         ({"delay": -1}, "negative"),
         ({"max_delay": timedelta(-1)}, "negative"),
         ({"delays": (1, -1)}, "negative"),

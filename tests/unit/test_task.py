@@ -84,6 +84,10 @@ def test_bare_and_with_options() -> None:
         ({"keep_result": -1}, "keep_result"),
         ({"expires": 0}, "expires"),
         ({"max_crashes": -1}, "0 or more"),
+        ({"max_crashes": "2"}, "whole number"),
+        ({"max_crashes": True}, "whole number"),
+        ({"name": 3}, "name=3: a text"),
+        ({"name": ""}, "a text is needed"),
         ({"delivery": "twice"}, "at_least_once"),
         ({"executor": "gpu"}, "'thread' or 'process'"),
         ({"delivery": "at_most_once", "retry": Retry(max_attempts=3)}, "contradict"),
@@ -124,6 +128,16 @@ def test_what_cannot_be_a_task() -> None:
         app.task(staticmethod(plain))
     with pytest.raises(DeclarationError, match="takes a function"):
         app.task(5)  # type: ignore[call-overload]
+
+    class Shop:
+        def sell(self, what: str) -> None: ...
+
+    with pytest.raises(DeclarationError, match=r"not the class .*Shop$"):
+        app.task(Shop)
+    with pytest.raises(
+        DeclarationError, match=r"Shop\.sell is a method, and no job carries its object\. Write a function"
+    ):
+        app.task(Shop.sell)
     with pytest.raises(DeclarationError, match="first parameter must be `context`"):
         app.task(takes_context=True)(plain)  # type: ignore[arg-type]
     assert app.tasks == {}
@@ -217,6 +231,10 @@ def test_using_changes_a_copy() -> None:
         ({"run_after": "tomorrow"}, InvalidOption),
         ({"run_after": float("inf")}, InvalidOption),
         ({"expires": 0}, InvalidOption),
+        ({"after": 3}, InvalidOption),
+        ({"after": ["0123"]}, InvalidOption),
+        ({"on_success": 3}, InvalidOption),
+        ({"on_failure": None}, InvalidOption),
     ],
 )
 def test_using_refuses_what_is_wrong(options: dict[str, Any], error: type[Exception]) -> None:
@@ -316,10 +334,12 @@ def test_many_of_which_a_later_batch_fails() -> None:
 
 def test_what_is_no_call_cannot_be_enqueued() -> None:
     app = Outwork("dummy:")
-    app.task(plain)
+    task = app.task(plain)
     for wrong in (3, "x", None):
         with pytest.raises(InvalidOption, match=r"is no call: write enqueue_many\(task\.bind\(\.\.\.\) for \.\.\.\)"):
             app.enqueue_many([wrong])  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match=r"is no call: write enqueue\(task\.bind\(\.\.\.\)\), or task\.enqueue"):
+        app.enqueue(task)  # type: ignore[arg-type]
 
 
 UNREACHABLE = {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from outwork import Outwork, ResultTimeout, TaskFailed
+from outwork import Outwork, ResultTimeout, Retry, TaskFailed
 from outwork.brokers.memory import MemoryBroker
-from outwork.client.waiter import Waiter
+from outwork.client.waiter import Waiter, timed_out
 from outwork.errors import BrokerUnavailable, JobNotFound, ResultNotReady
 from outwork.job import State
 from support.inside import memory_app, working
@@ -105,6 +105,33 @@ def test_a_timeout_says_what_is_wrong() -> None:
     asyncio.run(main())
     with pytest.raises(ResultNotReady):
         _ = result.return_value
+
+
+def test_a_timeout_says_why_a_job_waits() -> None:
+    """It failed and is tried again, or it was given back by a worker that does not know its task."""
+    app, broker = memory_app()
+    stranger, _ = memory_app()
+
+    @app.task(retry=Retry(delay=3600, jitter=False))
+    def failing() -> None:
+        raise OSError("the disk\nis full")
+
+    @stranger.task
+    def unknown() -> None: ...
+
+    with working(app):
+        failed = failing.enqueue()
+        until(lambda: broker.get([failed.id])[0].state is State.SCHEDULED, "its failure")  # type: ignore[union-attr]
+        with pytest.raises(
+            ResultTimeout, match=r"scheduled after 0\.01 s: attempt 1 failed \(builtins\.OSError: the disk\)"
+        ):
+            failed.get(timeout=0.01)
+        with stranger.standing_in(broker):
+            given_back = unknown.enqueue()
+        until(lambda: broker.get([given_back.id])[0].state is State.SCHEDULED, "its release")  # type: ignore[union-attr]
+        record = broker.get([given_back.id])[0]
+        said = str(timed_out(given_back.id, 0.01, record, broker))
+    assert f"does not know the task {unknown.name}. Start one with the module that has it:  outwork worker" in said
 
 
 def test_after_a_timeout_the_result_can_still_be_had() -> None:

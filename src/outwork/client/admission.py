@@ -7,8 +7,14 @@ from typing import Any
 
 from outwork.brokers.base import Broker, Capabilities
 from outwork.declaring.options import Options
-from outwork.errors import UnknownQueue, Unsupported
-from outwork.task import Task
+from outwork.errors import InvalidOption, UnknownQueue, Unsupported
+from outwork.task import Call, PartialCall, Task
+
+
+def check_call(call: object, instead: str) -> None:
+    """Refuse what is no call; `instead` is what to write. Raises InvalidOption."""
+    if not isinstance(call, Call | PartialCall):
+        raise InvalidOption(f"{call!r} is no call: write {instead}")
 
 
 def check(task: Task[..., Any], broker: Broker, declared: Sequence[str], *, in_child: bool) -> None:

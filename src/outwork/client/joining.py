@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from outwork.brokers.base import Broker, JoinsTransactions
+from outwork.client.admission import check_call
 from outwork.errors import InvalidOption, Unsupported
-from outwork.task import Call, PartialCall
+from outwork.task import Call
 
 
 def joining(broker: Broker) -> JoinsTransactions:
@@ -24,10 +25,7 @@ def joined_connection(batch: Sequence[Call[Any]], given: object | None) -> objec
     """The one connection that these calls are to be written by; None: the broker's own. Raises InvalidOption; also for
     calls that others follow, which can be neither among many nor in a transaction of the caller's."""
     for one in batch:
-        if not isinstance(one, Call | PartialCall):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidOption(
-                f"{one!r} is no call: write enqueue_many(task.bind(...) for ...), with `bind` in the place of `enqueue`"
-            )
+        check_call(one, "enqueue_many(task.bind(...) for ...), with `bind` in the place of `enqueue`")
     if following := next((call for call in batch if call.task.options.followers), None):
         raise InvalidOption(
             f"{following.task.name}: on_success and on_failure go neither with connection= nor with enqueue_many. "

@@ -105,6 +105,15 @@ def timed_out(job_id: str, timeout: float | None, record: Record | None, broker:
     workers = broker.workers()
     if record.state is State.READY and not any(record.queue in worker.queues for worker in workers):
         text += f": {_nobody(record.queue, broker, workers)}"
+    elif record.state is State.SCHEDULED and record.misses:
+        text += (
+            f": the worker that took it does not know the task {record.task}. Start one with the module that has it:  "
+            "outwork worker MODULE"
+        )
+    elif record.state is State.SCHEDULED and record.errors:
+        last = record.errors[-1]
+        said = f"{last.exception}: {last.message}".partition("\n")[0]
+        text += f": attempt {record.attempts} failed ({said}), and another one follows"
     return ResultTimeout(text)
 
 

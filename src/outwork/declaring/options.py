@@ -99,8 +99,8 @@ def make_options(
             "unique and delivery='at_most_once' contradict each other: whether a job that nobody starts twice still "
             "holds its key cannot be known when its worker died. Leave one of them out"
         )
-    if max_crashes < 0:
-        raise DeclarationError(f"max_crashes={max_crashes}: 0 or more crashes may be allowed")
+    if isinstance(max_crashes, bool) or not isinstance(max_crashes, int) or max_crashes < 0:  # pyright: ignore
+        raise DeclarationError(f"max_crashes={max_crashes!r}: a whole number is needed, 0 or more")
     return Options(
         queue_name=as_queue_name(queue_name, DeclarationError),
         priority=as_priority(priority, DeclarationError),

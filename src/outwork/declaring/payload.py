@@ -33,6 +33,7 @@ from outwork.errors import (
     Undecodable,
     WrongArguments,
 )
+from outwork.habits import explain_argument
 
 MAX_PAYLOAD: Final = 1_048_576
 
@@ -96,6 +97,8 @@ def misfit(signature: inspect.Signature, kwargs: Mapping[str, Any], error: TypeE
     unknown = next((key for key in kwargs if key not in known), None)
     if unknown is not None and (close := get_close_matches(unknown, known, n=1)):
         return f"got an unexpected keyword argument {unknown!r} (did you mean {close[0]!r}?)"
+    if unknown is not None and (instead := explain_argument(unknown)):
+        return f"{error}. Options stand before the call: {instead}"
     return str(error)
 
 

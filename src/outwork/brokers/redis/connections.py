@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from socket import socket
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -99,10 +100,9 @@ class Connections:
 
     def take(self) -> Wire:
         """A connection on which nothing is under way. Raises Fault."""
-        try:
+        with suppress(IndexError):
             return self._idle.pop()
-        except IndexError:
-            return self.open()
+        return self.open()  # here: what it raises did not come of the lack
 
     def give(self, wire: Wire) -> None:
         """Keep a connection on which nothing is under way any more."""

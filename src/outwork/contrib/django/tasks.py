@@ -184,9 +184,6 @@ def outwork_options(task: Task) -> Options:
     retry = extras.get("retry")
     if retry is not None and not isinstance(retry, Retry):
         raise DeclarationError(f"retry={retry!r}: write, for example, Retry(max_attempts=3), or None")
-    max_crashes = extras.get("max_crashes", 3)
-    if isinstance(max_crashes, bool) or not isinstance(max_crashes, int):
-        raise DeclarationError(f"max_crashes={max_crashes!r}: a whole number is needed")
     return make_options(
         queue_name=task.queue_name or DEFAULT_QUEUE,
         priority=int(task.priority),
@@ -194,7 +191,7 @@ def outwork_options(task: Task) -> Options:
         timeout=extras.get("timeout"),
         keep_result=extras.get("keep_result"),
         expires=extras.get("expires"),
-        max_crashes=max_crashes,
+        max_crashes=extras.get("max_crashes", 3),
         delivery=extras.get("delivery", "at_least_once"),
         executor=extras.get("executor"),
         takes_context=True,
