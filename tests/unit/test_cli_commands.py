@@ -19,7 +19,7 @@ from outwork.brokers.base import Presence, Settlement, Share
 from outwork.brokers.memory import MemoryBroker
 from outwork.cli import main, worker_command
 from outwork.errors import BrokerRefused, BrokerUnavailable, InvalidURL
-from outwork.job import Again, Dead, Done, Failure, State
+from outwork.job import Again, Dead, Done, Failure, Release, State
 
 Write = Callable[[str, str], Path]
 Run = Callable[..., Result]
@@ -319,6 +319,16 @@ def test_shows_a_job(run: Run, app: Outwork) -> None:
         assert words in stdout
     assert "Ada" not in stdout
     assert '{"name":"Ada"}' in run("jobs", "show", "-A", "shop", job_id, "--payload").stdout
+
+
+def test_shows_that_workers_do_not_know_the_task(run: Run, app: Outwork) -> None:
+    job_id = enqueue(app, "shop.greet", "Ada")
+    assert "given back" not in run("jobs", "show", "-A", "shop", job_id).stdout
+    for times in ("once", "2 times"):
+        end(app, job_id, lambda: Release(missed=True))
+        said = f"{times}, by a worker that does not know the task"
+        assert said in run("jobs", "show", "-A", "shop", job_id).stdout
+    assert json.loads(run("jobs", "show", "-A", "shop", job_id, "--json").stdout)["misses"] == 2
 
 
 def test_shows_a_result_as_json(run: Run, app: Outwork) -> None:

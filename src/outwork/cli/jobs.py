@@ -310,6 +310,7 @@ def details(record: Record, *, payload: bool) -> dict[str, Any]:
     more: dict[str, Any] = {
         "failures": record.failures,
         "crashes": record.crashes,
+        "misses": record.misses,
         "worker": record.worker,
         "expires_at": record.expires_at,
         "cancel_requested": record.cancel_requested,
@@ -356,6 +357,9 @@ def _show(record: Record, *, payload: bool) -> None:
         ("finished", moment(record.finished_at)),
         ("worker", record.worker or "-"),
     ]
+    if record.misses:
+        times = "once" if record.misses == 1 else f"{record.misses} times"
+        pairs.append(("given back", f"{times}, by a worker that does not know the task"))
     if record.expires_at is not None:
         pairs.append(("expires", moment(record.expires_at)))
     if record.prune_at is not None:

@@ -55,6 +55,8 @@ class Keeper:
             threading.Thread(target=self._tend, name="outwork-keeper", daemon=True),
         ]
         self._announced = threading.Event()
+        self._idle_so_far = True
+        """Whether all that was said of this worker is that it has done nothing yet."""
         self._steady_since = monotonic()
         self._neighbours: dict[str, Path] = {}
         self._dead: set[str] = set()
@@ -102,14 +104,18 @@ class Keeper:
                 self._tend_once()
             if self._stopping.wait(min(LOOK_EVERY, self._lease / 3, max(0.0, due - monotonic()))):
                 return
+            if self._idle_so_far and self._has_worked():
+                due = monotonic()
 
     def _tend_once(self) -> bool:
         """Tend; True if there is more to do at once."""
         rescue = monotonic() - self._steady_since >= self._lease
         dead = frozenset(self._dead)
         try:
+            worked = self._has_worked()
             tended = self._broker.tend(self._presence(), rescue=rescue, dead=dead)
             self._announced.set()
+            self._idle_so_far = self._idle_so_far and not worked
             if not tended.more:
                 self._dead -= dead
             self._meet_neighbours()
@@ -126,6 +132,10 @@ class Keeper:
                 tended.buried,
             )
         return tended.more
+
+    def _has_worked(self) -> bool:
+        presence = self._presence()
+        return presence.done + presence.failed > 0
 
     def _meet_neighbours(self) -> None:
         """Remember the lock files of the other workers on this host."""

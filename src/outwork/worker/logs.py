@@ -100,6 +100,16 @@ class Journal:
         for ended in some[:left]:
             self._write(ended)
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which `breathe` has something to say; None for never."""
+        return 1.0 if self._unwritten else None
+
+    def breathe(self) -> None:
+        """Say how many ends were not written one by one, once their second is over; called at each turn."""
+        if self._unwritten and int(time.monotonic()) != self._second:
+            self.flush()
+
     def _write(self, ended: Ended) -> None:
         level, text = _line(ended)
         fields: dict[str, object] = {"job_id": ended.claimed.id, "attempt": ended.claimed.attempt}

@@ -42,8 +42,8 @@ class Outage:
         if not self._logged_at or monotonic() - self._logged_at >= LINE_EVERY:
             self._logged_at = monotonic()
             unknown = None if isinstance(error, OutworkError) else error
-            keeping = f"{kept} outcomes are kept; " if kept else ""
-            logger.error("%s. %strying again", _about(self._url, error), keeping, exc_info=unknown)
+            then = f"{kept} outcomes are kept; trying again" if kept else "Trying again"
+            logger.error("%s. %s", _about(self._url, error), then, exc_info=unknown)
 
     def over(self) -> None:
         """A call succeeded."""

@@ -125,6 +125,7 @@ class Worker:
                 self.slots.gather(GATHER_SECONDS)
             self._land(self._pipeline.back())
             self.turns += 1
+            self._journal.breathe()
             if self._stopping and (deadline is None or (self._told and deadline == math.inf)):
                 deadline = self._begin_to_stop()
             if self._stopping and (self._hurry or monotonic() >= (deadline or 0) or not self._busy()):
@@ -242,7 +243,7 @@ class Worker:
             return LISTEN_PAUSE
         if self._stopping or self.plan.drain:
             return DRAIN_LOOK
-        return None
+        return self._journal.patience
 
     def _has_reason(self) -> bool:
         if self._pipeline.full or self._pipeline.pause() or (self._outage.lasts and self._outage.pause()):
