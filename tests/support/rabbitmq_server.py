@@ -126,6 +126,13 @@ class RabbitServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def messages(self, prefix: str) -> dict[str, int]:
+        """How many messages are in the queues whose names begin so, those in the hands of consumers too; without empty
+        queues."""
+        lines = self.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
+        counts = {name: int(count or 0) for name, _, count in (line.partition("\t") for line in lines)}
+        return {name: count for name, count in counts.items() if name.startswith(prefix) and count}
+
     @contextmanager
     def impatient(self) -> Iterator[None]:
         """Meanwhile it waits 3 s for an acknowledgement, on channels that are opened from now on."""

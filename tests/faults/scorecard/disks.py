@@ -32,11 +32,13 @@ class OnDisk(Ground):
         """Start the server in there."""
         super().__init__(place)
 
-    def revive(self) -> None:
-        """Start the server if it has ended, as PostgreSQL and MariaDB may."""
-        if not all(map(alive, self.pids()[:1])):
-            self.kill()  # collects what has ended
-            self.start()
+    def revive(self) -> bool:
+        """Start the server if it has ended, as PostgreSQL and MariaDB may; whether it had."""
+        if all(map(alive, self.pids()[:1])):
+            return False
+        self.kill()  # collects what has ended
+        self.start()
+        return True
 
     def close(self) -> None:
         super().close()
@@ -85,9 +87,10 @@ class RabbitOnDisk(OnDisk, RabbitGround):
         self._server = RabbitServer(place / "node", {"disk_free_limit.absolute": "100MB"})
         self.port = self._server.port
 
-    def revive(self) -> None:
+    def revive(self) -> bool:
         self.kill()
         self.start()
+        return True
 
 
 ON_DISK: Final[dict[str, type[OnDisk]]] = {

@@ -254,14 +254,12 @@ class RabbitGround(Ground):
         return self._server.url(prefix=self._prefix, lease=3)
 
     def at_rest(self) -> int:
-        lines = self._server.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
-        found = [line.split("\t") for line in lines if line.startswith(self._prefix)]
-        return sum(int(count or 0) for name, count in found if not name.endswith(".dead"))
+        counts = self._server.messages(self._prefix)
+        return sum(count for name, count in counts.items() if not name.endswith(".dead"))
 
     def dead_letters(self) -> int:
         """How many jobs of this run have ended FAILED."""
-        lines = self._server.ctl("list_queues", "--no-table-headers", "name", "messages").splitlines()
-        return sum(int(line.split("\t")[1]) for line in lines if line.startswith(f"{self._prefix}.dead\t"))
+        return self._server.messages(self._prefix).get(f"{self._prefix}.dead", 0)
 
     def look(self) -> str:
         """Its queues, and how the delayed messages go from one to the next."""

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -136,7 +136,7 @@ class Run:
 
     def _job(self, number: int, kind: Kind | None) -> tuple[str, Kind, float, bool]:
         """The key, the task, how long it takes and whether it fails once. The ledger knows its delay."""
-        key = f"job-{number:04}"
+        key = key_of(number)
         kind = kind or (load.async_work if number % 4 == 0 else load.work)
         delay = random.uniform(0.5, 4.0) if number % 3 == 1 else 0.0
         books.write("A", key, str(delay))
@@ -156,6 +156,11 @@ class Run:
             return
         books.write("K", key)
         self.ids[key] = result.id
+
+    def burst(self, first: int, count: int) -> None:
+        """So many jobs of the load at once."""
+        for number in range(first, first + count):
+            self.enqueue(number)
 
     def accepts(self, call: Call[Any]) -> bool:
         """Whether the broker takes a job that is not of the load."""
@@ -216,6 +221,15 @@ class Run:
         if not self.ground.keeps:
             return dict.fromkeys(set(self.ids) - set(self.ledger.keys("E")), "no end in the ledger")
         return {key: one.state for key, one in self.records().items() if one is not None and not one.state.finished}
+
+    def all_work(self, pids: Iterable[int]) -> None:
+        """Wait until each of these processes has ended a job."""
+        wanted = set(pids)
+        until(
+            lambda: wanted <= {entry.pid for entry in self.ledger.entries() if entry.event == "E"},
+            "work of each",
+            seconds=60,
+        )
 
     def all_end(self) -> None:
         """Wait for the end of all jobs; says which have none."""
@@ -340,6 +354,11 @@ def prepared(ground: Ground, folder: Path, ledger: Ledger, environ: dict[str, st
         yield Run(ground, folder, ledger, workers, inside)
 
 
+def key_of(number: int) -> str:
+    """What the ledger calls a job of the load."""
+    return f"job-{number:04}"
+
+
 def score(run: Run, harm: Callable[[Run], None], jobs: int = 300) -> Verdict:
     """Start, load, do the harm, and judge."""
     for _ in range(WORKERS):
@@ -351,6 +370,7 @@ def score(run: Run, harm: Callable[[Run], None], jobs: int = 300) -> Verdict:
     harm(run)
     run.heal()
     verdict = run.verdict()
+    assert verdict.replayed or not run.ground.keeps, "the state machine has been asked about nothing"
     run.as_before()
     return verdict
 

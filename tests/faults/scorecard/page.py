@@ -104,7 +104,7 @@ def table(former: Former) -> str:
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
         f"`make faults`: {good} of {len(tried)} cells hold. The state machine explains all {moves:,} moves of the jobs "
-        f"in the ledgers.{again(former)}\n",
+        f"whose records the brokers keep.{again(former)}\n",
         f"| # | fault | {' | '.join(COLUMNS.values())} |",
         "| --- " * (len(COLUMNS) + 2) + "|",
     ]

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from faults.scorecard.disks import ON_DISK, OnDisk
 from faults.scorecard.grounds import GROUNDS, RabbitGround, RedisGround
-from faults.scorecard.harness import LEASE, PATIENCE, SLOTS, WORKERS, Run
+from faults.scorecard.harness import LEASE, PATIENCE, SLOTS, WORKERS, Run, key_of
 from faults.scorecard.standbys import STANDBYS, Standby
 from outwork.job import State
 from support import load
@@ -100,11 +100,14 @@ def deploy(run: Run) -> None:
 
 
 def rolling_restart(run: Run) -> None:
-    """SIGHUP renews the processes of each worker, one by one."""
-    for running in list(run.running):
+    """SIGHUP renews the processes of each worker, one by one, in the middle of a burst; the new ones work."""
+    for number, running in enumerate(list(run.running), 1):
         old = set(running.worker_pids())
+        run.burst(3000 + 200 * number, 100)
         running.signal(signal.SIGHUP)
         until(partial(_renewed, running, old), "a new process", seconds=60)
+        run.burst(3100 + 200 * number, 100)
+        run.all_work(running.worker_pids())
 
 
 def _renewed(running: Running, old: set[int]) -> bool:
@@ -170,8 +173,14 @@ def block_the_loop(run: Run) -> None:
 
 
 def eight_workers(run: Run) -> None:
+    """All of them have a part in it."""
     for _ in range(8 - WORKERS):
         run.start_worker()
+    for running in run.running:
+        running.ready()
+    run.burst(3000, 400)
+    assert len(run.pids()) == 8
+    run.all_work(run.pids())
     run.more(run.jobs)
 
 
@@ -180,8 +189,7 @@ def many_producers(run: Run) -> None:
     import asyncio
 
     def from_a_thread(first: int) -> None:
-        for number in range(first, first + 10):
-            run.enqueue(number)
+        run.burst(first, 10)
 
     async def from_coroutines() -> None:
         await asyncio.gather(*(run.aenqueue(2000 + number) for number in range(500)))
@@ -192,7 +200,8 @@ def many_producers(run: Run) -> None:
     asyncio.run(from_coroutines())
     for thread in threads:
         thread.join(PATIENCE)
-    assert run.ledger.count("K") >= 660
+    numbers = [*range(1000, 1160), *range(2000, 2500)]
+    assert {key_of(number) for number in numbers} <= set(run.ids), "each was acknowledged"
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------
@@ -276,17 +285,21 @@ def fail_over(run: Run) -> None:
 
 
 def full_disk(run: Run) -> None:
-    """Not a byte is left until an enqueue has been refused for that, and a while longer."""
+    """Not a byte is left until an enqueue has been refused for that, and a while longer. RabbitMQ stores no
+    acknowledgement meanwhile, and says so to nobody."""
     ground = run.ground
     assert isinstance(ground, OnDisk)
     run.hit(WORKERS)
+    ended = run.ends()
     ground.disk.fill()
     try:
         until(lambda: not run.accepts(load.heavy.bind(secrets.token_hex(200_000))), "a refusal", seconds=60)
         lasts(2.0)
     finally:
         ground.disk.free()
-        ground.revive()
+        if ground.revive():
+            run.hit(WORKERS)  # the end of the server is a fault of its own
+            run.bound += 0 if ground.keeps else run.ends() - ended
 
 
 def out_of_memory(run: Run) -> None:
@@ -346,6 +359,7 @@ ROWS: Final = (
         "no byte is left on the disk for a while (a server that ends for it is started again)",
         full_disk,
         grounds=ON_DISK,
+        bounded=("rabbitmq",),
     ),
     Row("15", "the server is out of memory for a while", out_of_memory, ("redis", "rabbitmq")),
     Row("16", "the clock of the workers is one hour fast, slow, and right again", step_the_clock, bounded=("sqlite",)),
