@@ -7,8 +7,11 @@
   say. `…` stands for anything, within a line or for a whole one
 - ids, times, lengths of time, versions and the directory may differ
 - a page that speaks of a server gets one of its own: `addresses` says where that is which the page has elsewhere
+- the SERVERS go on until the end of the page. `$ curl` waits for them, and one that only looks asks until it is told
+  what is expected; the ids that it was told are meant where the page shows its own
 
-Nothing else is run, and no other language may be used but `text`.
+Nothing else is run, and no other language may be used but `text`, which has no `$ command`. `unrunnable` finds those
+that hide from all this.
 """
 
 from __future__ import annotations
@@ -31,11 +34,19 @@ NOT_RUN: Final = ("pip install", "git clone", "cd ", "make", "rabbitmqctl")
 """Commands whose effect is there already, or that other tests run."""
 WORKERS: Final = ("outwork worker", "outwork runworker", "python manage.py outwork_runworker", "dramatiq ")
 """What goes on running until its `^C`."""
+SERVERS: Final = (
+    *("flask run", "uvicorn ", "python serve.py", "python -m identity", "python -m aiosmtpd", "scim2-server"),
+    "env PYTHONPATH=. outwork worker",
+)
+"""What is only ended with the page."""
+CURL: Final = "curl -s --noproxy '*' --retry 60 --retry-delay 1 --retry-connrefused"
+CHANGES: Final = re.compile(r" (-d|-X|--data-urlencode) ")
+ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 HOME: Final = "/home/ada/shop"
 PATIENCE: Final = 60.0
 
 VARYING: Final = (
-    (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "<id>"),
+    (ID.pattern, "<id>"),
     (r"[\w.]+-\d+-[0-9a-f]{8}\b", "<worker>"),
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?", "<moment>"),
     (r"\b\d\d:\d\d:\d\d\b", "<time>"),
@@ -63,6 +74,16 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(language, lines, text.count("\n", 0, found.start()) + 1)
 
 
+def unrunnable(page: Path) -> list[int]:
+    """The lines of a page that begin with `$ ` and are in no `console` block: nobody would run them."""
+    text = page.read_text()
+    lines = {number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith("$ ")}
+    for block in blocks(page):
+        if block.language == "console":
+            lines -= set(range(block.line, block.line + block.text.count("\n") + 1))
+    return sorted(lines)
+
+
 def plain(text: str, folder: Path) -> str:
     """The text without what may differ from one run to the next."""
     text = text.replace(str(folder), HOME)
@@ -79,15 +100,16 @@ def fits(expected: str, said: str, folder: Path) -> bool:
 class Session:
     """A directory in which the blocks of a page are run in their order."""
 
-    def __init__(self, folder: Path, addresses: Mapping[str, str] = {}) -> None:
+    def __init__(self, folder: Path, addresses: Mapping[str, str] = {}, environ: Mapping[str, str] = {}) -> None:
         self.folder = folder
-        self._addresses = addresses
+        self._addresses = dict(addresses)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTWORK_")}
         tools = f"{Path(sys.executable).parent}:{kept['PATH']}"
-        self._environment = kept | {"PATH": tools, "TZ": "UTC", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+        self._environment = kept | {"PATH": tools, "TZ": "UTC", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **environ}
         self._code = 0
         self._said = ""
         self._worker: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
         self._log = folder.parent / f"{folder.name}.log"
         self._read = 0
 
@@ -106,9 +128,10 @@ class Session:
             assert self._code == 0, self._said
 
     def close(self) -> None:
-        if self._worker is not None and self._worker.poll() is None:
-            os.killpg(self._worker.pid, signal.SIGKILL)
-            self._worker.wait()
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     # ---- console ----------------------------------------------------------------------------------------------------
 
@@ -136,7 +159,9 @@ class Session:
         command = self._here(command)
         if not command:
             self._follow(expected)
-        elif command.startswith(WORKERS) and "--drain" not in command:
+        elif command.startswith("curl "):
+            self._ask(command, expected)
+        elif command.startswith((*WORKERS, *SERVERS)) and "--drain" not in command:
             self._start(command)
             self._follow(expected)
         elif command == "python":
@@ -149,6 +174,20 @@ class Session:
         elif not command.startswith(NOT_RUN):
             self._run("bash", "-c", command)
             assert fits(expected, self._said, self.folder), f"$ {command}\n{self._said}\nexpected:\n{expected}"
+
+    def _ask(self, command: str, expected: str) -> None:
+        """What a server answers, and the ids in it; one that is asked to do something is asked once."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._run("bash", "-c", command.replace("curl", CURL, 1))
+            assert self._code == 0, f"$ {command}: {self._code} {self._said}"
+            if fits(expected, self._said, self.folder):
+                break
+            assert not CHANGES.search(command), f"$ {command}\n{self._said}\nexpected:\n{expected}"
+            assert time.monotonic() < deadline, f"$ {command}\n{self._said}\nexpected:\n{expected}"
+            time.sleep(0.05)
+        if len(shown := ID.findall(expected)) == len(real := ID.findall(self._said)):
+            self._addresses |= zip(shown, real, strict=True)
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(
@@ -178,6 +217,7 @@ class Session:
                 stderr=log,
                 process_group=0,
             )
+        self._started.append(self._worker)
 
     def _follow(self, expected: str) -> None:
         """What the worker says, up to its `^C` and after it."""

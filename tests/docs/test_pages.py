@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Final
 
 import pytest
 
-from docs.runner import Session, blocks
+from docs.runner import Session, blocks, unrunnable
 from outwork import errors
+from outwork.cli.runworker import runworker_command
+from outwork.contrib.channels.management.commands.outwork_runworker import Command as DjangoRunworker
 from support.rabbitmq_server import RabbitServer
 from tables import DOCS, written
 from url_options import asked_for
@@ -51,6 +54,37 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, request: 
                 pytest.fail(f"{title(page)}:{block.line}: {error}", pytrace=False)
     finally:
         session.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_no_session_is_left_out(page: Path) -> None:
+    assert unrunnable(page) == []
+
+
+@pytest.mark.parametrize("text", ["```text\n$ outwork status\n```\n", "So:\n\n    $ outwork status\n"])
+def test_a_session_that_nobody_runs_is_seen(text: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"```console\n$ outwork tasks\n```\n{text}")
+    assert len(unrunnable(page)) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_make_has_these_targets(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^\$ |^)make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets
+
+
+def test_every_option_of_runworker_is_told() -> None:
+    [synopsis] = [block.text for block in blocks(DOCS / "channels.md") if "outwork runworker pkg" in block.text]
+    django, plain = synopsis.split("\noutwork ")
+    assert shown(plain) == {option for one in runworker_command.params for option in one.opts if option[:2] == "--"}
+    parser = argparse.ArgumentParser()
+    DjangoRunworker().add_arguments(parser)
+    assert shown(django) == {option for action in parser._actions for option in action.option_strings[-1:]} - {"--help"}
+
+
+def shown(synopsis: str) -> set[str]:
+    return set(re.findall(r"--[a-z-]+", synopsis))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)

@@ -284,6 +284,22 @@ class LayerSuite:
 
         asyncio.run(run())
 
+    def test_by_default_a_message_is_kept_for_a_minute(self, make_layer: MakeLayer) -> None:
+        """By the store's own clock it expires just before one that is sent next, and says so."""
+        layers = [make_layer(), make_layer(expiry=60)]
+
+        async def run() -> None:
+            await layers[0].group_add("group", "spread")
+            for layer in layers:
+                await layer.send("sent", {})
+                await layer.group_send("group", {})
+            for channel in ("sent", "spread"):
+                plain, said = [message.parcel for message in await soon(layers[0].receive_many(channel, 2))]
+                assert 0 <= said.expires - plain.expires < 10
+
+        assert layers[0].expiry == 60
+        asyncio.run(run())
+
     def test_expired_messages_leave_room(self, make_layer: MakeLayer) -> None:
         layer = make_layer(expiry=2, capacity=2)
 
@@ -423,6 +439,23 @@ class LayerSuite:
             assert await is_silent(layer, "gone")
 
         asyncio.run(run())
+
+    def test_by_default_a_membership_holds_for_a_day(self, make_layer: MakeLayer) -> None:
+        """By the store's own clock it ends just before one that is begun next, and says so."""
+        layers = {"default": make_layer(), "said": make_layer(group_expiry=86_400)}
+
+        async def run() -> None:
+            for name, layer in layers.items():
+                await layer.group_add("group", name)
+            ends = self.ends_of_memberships()
+            assert 0 <= ends["said"] - ends["default"] < 10
+
+        assert layers["default"].group_expiry == 86_400
+        asyncio.run(run())
+
+    def ends_of_memberships(self) -> dict[str, float]:
+        """When each member of the group `group` stops being one, by the store's own clock."""
+        raise NotImplementedError
 
     def test_a_full_member_is_passed_over(self, make_layer: MakeLayer) -> None:
         layer = make_layer(capacity=2)

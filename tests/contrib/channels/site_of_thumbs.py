@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from signal import SIGTERM, Signals
+from signal import SIGKILL, SIGTERM, Signals
 from typing import Any, Final, Self
 
 from outwork.contrib.channels import ChannelFull, OutworkChannelLayer
+from support.ports import free_port
 from support.waiting import until
 
 HERE: Final = Path(__file__).parent
@@ -93,6 +95,19 @@ class Site:
         """Ours, ready."""
         return self.manage("outwork_runworker", *words).wait_for("channels thumbnails")
 
+    def serve(self, *words: str) -> int:
+        """A web server, `python -m WORDS`: the word PORT stands for the port, which is returned once it listens."""
+        port = free_port()
+        server = self.start(sys.executable, "-m", *(word.replace("PORT", str(port)) for word in words))
+
+        def listens() -> bool:
+            assert server.process.poll() is None, server.text()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens, "a server that listens", seconds=PATIENCE)
+        return port
+
     def run(self, *command: str) -> str:
         """A command to its end; what it says."""
         done = subprocess.run(
@@ -138,7 +153,8 @@ class Site:
 
     def clean_up(self) -> None:
         for running in self._all:
-            running.process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(running.process.pid, SIGKILL)  # gunicorn has children
             running.process.wait(PATIENCE)
         self.layer._store.close()
 

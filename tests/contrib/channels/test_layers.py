@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ class TestMemory(LayerSuite, WorkerSuite):
     @pytest.fixture
     def make_layer(self) -> MakeLayer:
         """Layers in one memory: those of one prefix share it, as if they were processes."""
-        stores: dict[str, Any] = {}
+        stores = self.stores = dict[str, Any]()
 
         def make(**options: Any) -> OutworkChannelLayer:
             layer = OutworkChannelLayer("memory:", **options)
@@ -28,6 +30,10 @@ class TestMemory(LayerSuite, WorkerSuite):
             return layer
 
         return make
+
+    def ends_of_memberships(self) -> dict[str, float]:
+        ends: dict[str, float] = self.stores["asgi"].groups["group"]
+        return ends
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +61,18 @@ class TestRedis(LayerSuite, WorkerSuite):
     def connections(self) -> int:
         return int(self.server.ask("INFO", "clients")["connected_clients"])
 
+    def ends_of_memberships(self) -> dict[str, float]:
+        return memberships_on(self.server)
+
+
+def memberships_on(*servers: RedisServer) -> dict[str, float]:
+    ends: dict[str, float] = {}
+    for server in servers:
+        with server.client() as client:
+            for key in client.keys("*g:group"):
+                ends |= {member.decode(): end for member, end in client.zrange(key, 0, -1, withscores=True)}
+    return ends
+
 
 @pytest.fixture(scope="module")
 def second_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -70,6 +88,7 @@ class TestSeveralRedis(LayerSuite, WorkerSuite):
     def make_layer(self, redis_server: RedisServer, second_server: RedisServer) -> Iterator[MakeLayer]:
         redis_server.ask("FLUSHALL")
         second_server.ask("FLUSHALL")
+        self.servers = (redis_server, second_server)
         made: list[OutworkChannelLayer] = []
 
         def make(**options: Any) -> OutworkChannelLayer:
@@ -80,6 +99,9 @@ class TestSeveralRedis(LayerSuite, WorkerSuite):
         yield make
         for layer in made:
             layer._store.close()
+
+    def ends_of_memberships(self) -> dict[str, float]:
+        return memberships_on(*self.servers)
 
 
 class TestPostgreSQL(LayerSuite, WorkerSuite):
@@ -103,6 +125,9 @@ class TestPostgreSQL(LayerSuite, WorkerSuite):
         [(count,)] = self.server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outwork'")
         return int(count)
 
+    def ends_of_memberships(self) -> dict[str, float]:
+        return dict(self.server.ask("SELECT channel, expires FROM outwork_channel_member"))
+
 
 class TestSQLite(LayerSuite, WorkerSuite):
     @pytest.fixture
@@ -115,3 +140,7 @@ class TestSQLite(LayerSuite, WorkerSuite):
 
     def connections(self) -> int:
         return sum(os.path.realpath(link) == str(self.path) for link in Path("/proc/self/fd").iterdir())
+
+    def ends_of_memberships(self) -> dict[str, float]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return dict(connection.execute("SELECT channel, expires FROM outwork_channel_member"))

@@ -7,9 +7,11 @@ import os
 import sqlite3
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any, Final
@@ -249,6 +251,33 @@ def test_many_threads_send_by_one_connection(site: Site) -> None:
         return sorted([(await asyncio.wait_for(site.layer.receive("many"), 10))["number"] for _ in range(60)])
 
     assert asyncio.run(receive()) == [*range(20), *range(1000, 1020), *range(2000, 2020)]
+
+
+def test_row_H4_views_and_consumers_send(site: Site) -> None:
+    """By Channels' `get_channel_layer()` and by ours: views of both kinds, on a server with an event loop and on one
+    without, to consumers of both kinds, which send on to each other."""
+    worker = site.worker("thumbnails-generate", "thumbnails-delete")
+    ports = [
+        site.serve("uvicorn", "thumbs.asgi:application", "--port", "PORT", "--lifespan", "off"),
+        site.serve("gunicorn", "--bind", "127.0.0.1:PORT", "--no-control-socket", "thumbs.wsgi"),
+    ]
+    for place, port in enumerate(ports):
+        for kind in ("sync", "async"):
+            for number, how in enumerate(("channels", "ours"), start=2 * place):
+                assert asked(port, f"/{kind}/{how}/{number}") == (200, "sent")
+    for kind in ("delete", "print"):
+        site.until_handled(4, kind)
+    assert worker.stop() == 0
+    assert site.handled("delete") == site.handled("print") == Counter(range(4))
+
+
+def asked(port: int, path: str) -> tuple[int, str]:
+    """The status and text of an answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    with closing(connection):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 def test_status_tells_of_channels(local: Site) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 from django.test import override_settings
 from kiosk import tasks
-from kiosk.api import TaskResultDoesNotExist, TaskResultStatus, task_backends, task_enqueued
+from kiosk.api import TaskResultDoesNotExist, TaskResultMismatch, TaskResultStatus, task_backends, task_enqueued
 from kiosk.models import Order
 from msgspec.structs import replace
 
@@ -29,7 +30,9 @@ from outwork.contrib.django.testing import (
     run_jobs,
 )
 from outwork.errors import SchemaError
+from outwork.ids import new_claim_id
 from outwork.job import MISSES_ALLOWED, State
+from outwork.testing.conformance import shares
 
 Choose = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("database")
@@ -152,6 +155,33 @@ def test_from_an_event_loop() -> None:
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["in the database", "elsewhere"])
+def test_row_A2_results_on_an_event_loop(choose: Choose, tmp_path: Path, where: str) -> None:
+    """As a view reads them that is a coroutine: by the task, by the backend, and once more by the result itself."""
+    from asgiref.sync import async_to_sync, sync_to_async
+
+    if where == "elsewhere":
+        choose("OutworkBackend", broker_url=f"sqlite:///{tmp_path}/tasks.db")
+
+    async def view() -> None:
+        backend = task_backends["default"]
+        result = await tasks.add.aenqueue(1, y=2)
+        found = await tasks.add.aget_result(result.id)
+        same = await backend.aget_result(result.id)
+        assert (found.status, found.args, same.id) == (TaskResultStatus.READY, [1], result.id)
+        with pytest.raises(TaskResultMismatch):
+            await tasks.mail.aget_result(result.id)
+        with pytest.raises(TaskResultDoesNotExist):
+            await backend.aget_result("unknown")
+        assert await sync_to_async(run_jobs)() == 1
+        assert found.status == TaskResultStatus.READY
+        await found.arefresh()
+        assert (found.status, found.return_value, found.attempts) == (TaskResultStatus.SUCCESSFUL, 3, 1)
+        assert (await tasks.add.aget_result(result.id)).return_value == 3
+
+    async_to_sync(view)()
 
 
 def test_a_result_as_it_goes_on() -> None:
@@ -363,18 +393,38 @@ def test_missing_tables_are_said_at_the_enqueue(choose: Choose) -> None:
 # ---- pruning ---------------------------------------------------------------------------------------------------------
 
 
+def prune(*words: str) -> str:
+    """What the command says."""
+    out = StringIO()
+    call_command("outwork_prune", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_row_A4_two_weeks_are_kept_by_default() -> None:
+    """What ended 13 days ago stays, and what ended 15 days ago goes; a job that runs stays, however long it does."""
+    for days in (2, 13):
+        young = {task.enqueue("1").id for task in (tasks.echo, tasks.fail)}
+        run_jobs()
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE outwork_ended SET finished_at = finished_at - %s", [days * 86_400])
+    running = tasks.add.enqueue(1)
+    joined = backend_of("default").joined
+    assert len(joined.exchange(new_claim_id(), [], shares("default"), 1, 1, "w").claimed) == 1
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE outwork_running SET started_at = 0")
+        cursor.execute("UPDATE outwork_job SET enqueued_at = 0, due = 0")
+    assert prune() == "2 jobs forgotten\n"
+    assert {job.id for job in enqueued()} == {running.id, *young}
+    running.refresh()
+    assert running.status == TaskResultStatus.RUNNING
+
+
 def test_row_A4_pruning() -> None:
     tasks.add.enqueue(1)
     tasks.mail.enqueue("ada")
     tasks.fail.enqueue()
     run_jobs()
     waiting = tasks.add.enqueue(2)
-
-    def prune(*words: str) -> str:
-        out = StringIO()
-        call_command("outwork_prune", *words, stdout=out)
-        return out.getvalue()
-
     assert prune() == "0 jobs forgotten\n"
     age = 10 * 86_400
     with connection.cursor() as cursor:

@@ -15,6 +15,12 @@ from support.waiting import until
 ORDER = (
     "from django.db import transaction\nwith transaction.atomic(): Order.objects.create(name='x'); step.enqueue('a')"
 )
+ROLL_BACK = (
+    "from django.db import transaction\nfrom outwork.contrib.django.models import Unsent\n"
+    "with transaction.atomic():\n"
+    "    Order.objects.create(name='x'); step.enqueue('a'); print(Unsent.objects.count(), flush=True)\n"
+    "    raise SystemExit(7)"
+)
 DIE = (
     "from kiosk.api import task_backends\nimport signal\n"
     "def die(jobs): print('committed', flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -64,6 +70,26 @@ def test_row_A3_sqlite_and_redis(project: Project, tmp_path: Path) -> None:
         one_is_due(project)
         assert "1 done" in project.run("outwork_worker", "--batch")
         assert (left(project), project.starts()) == (0, {"a": 1, "b": 1})
+    finally:
+        server.stop()
+
+
+def test_row_A3_a_rollback_leaves_nothing_behind_in_redis(project: Project, tmp_path: Path) -> None:
+    """Neither in the outbox nor on the server; a commit afterwards is heard of by both."""
+    from support.redis_server import RedisServer
+
+    server = RedisServer(tmp_path / "redis")
+    try:
+        choose_backend(project, "RedisBackend", server.url())
+        project.run("migrate", "-v0")
+        assert project.shell(ROLL_BACK, code=7) == "1\n"
+        assert (left(project), server.ask("DBSIZE")) == (0, 0)
+        assert project.database.query("SELECT name FROM kiosk_order") == []
+        project.shell(ORDER.replace("'a'", "'b'"))
+        assert left(project) == 0
+        assert server.ask("DBSIZE") > 0
+        assert "1 done" in project.run("outwork_worker", "--batch")
+        assert project.starts() == {"b": 1}
     finally:
         server.stop()
 

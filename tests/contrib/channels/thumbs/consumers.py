@@ -5,7 +5,11 @@ import os
 import sys
 import time
 
+from asgiref.sync import async_to_sync
 from channels.consumer import AsyncConsumer, SyncConsumer
+from channels.layers import get_channel_layer
+
+from outwork.contrib.channels import asend, send
 
 
 def note(*words):
@@ -20,6 +24,13 @@ def note(*words):
 class GenerateConsumer(SyncConsumer):
     def test_print(self, message):
         note("print", message["number"], os.getpid())
+
+    def send_on(self, message):
+        further = {"type": "delete", "number": message["number"]}
+        if message["how"] == "ours":
+            send("thumbnails-delete", further)
+        else:
+            async_to_sync(get_channel_layer().send)("thumbnails-delete", further)
 
     def slow(self, message):
         note("begun", message["number"])
@@ -45,6 +56,13 @@ class GenerateConsumer(SyncConsumer):
 class DeleteConsumer(AsyncConsumer):
     async def delete(self, message):
         note("delete", message["number"], os.getpid())
+
+    async def send_on(self, message):
+        further = {"type": "test.print", "number": message["number"]}
+        if message["how"] == "ours":
+            await asend("thumbnails-generate", further)
+        else:
+            await get_channel_layer().send("thumbnails-generate", further)
 
     async def leave(self, message):
         raise SystemExit(3)

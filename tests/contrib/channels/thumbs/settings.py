@@ -5,6 +5,8 @@ import os
 
 SECRET_KEY = "tests"
 INSTALLED_APPS = ["channels", "outwork.contrib.channels", "outwork.contrib.django"]
+ALLOWED_HOSTS = ["127.0.0.1"]
+ROOT_URLCONF = "thumbs.urls"
 ASGI_APPLICATION = "thumbs.asgi.application"
 CHANNEL_LAYERS = {
     "default": {
