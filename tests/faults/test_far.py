@@ -25,8 +25,8 @@ from support.waiting import until
 ONE_WAY: Final = 0.06
 """Seconds. There and back takes longer than a prefetched job may wait in a worker's hand."""
 JOBS: Final = 2000
-FEW: Final = 60
-"""Exchanges. A worker that gives back what came late needs one for each handful of jobs."""
+FEW: Final = 120
+"""Exchanges. A worker that gives back what came late needs one for each handful of jobs: 250, and more."""
 
 
 class Watched:

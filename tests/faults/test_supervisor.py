@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +28,12 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 def hear(ear: socket.socket, word: str) -> bytes:
     """Wait until systemd is told something that begins with this word."""
-    while True:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:  # the watchdog's words come for ever
         text = ear.recv(4096)
         if text.startswith(word.encode()):
             return text
+    raise AssertionError(f"systemd was not told {word}")
 
 
 def test_systemd_is_told_and_hup_renews_the_processes(systemd: socket.socket, tmp_path: Path) -> None:
@@ -56,7 +59,8 @@ def test_systemd_is_told_and_hup_renews_the_processes(systemd: socket.socket, tm
 
 
 ON_A_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run below nohup
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """

@@ -203,7 +203,7 @@ def test_a_database_that_is_away(tmp_path: Path, environ: dict[str, str]) -> Non
         assert said.startswith("CommandError: OW107 the database 'default': ")
         assert "Traceback" not in said
         worker = project.start()
-        worker.wait_for_line("trying again")
+        worker.wait_for_line("Trying again")
         assert worker.stop() == 0
     finally:
         project.clean_up()
