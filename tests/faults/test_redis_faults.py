@@ -12,7 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from outwork.brokers.base import Claim, Claimed, Filter, Presence, Report
+from outwork.brokers.redis import connections as connections_module
 from outwork.brokers.redis.broker import RedisBroker
+from outwork.brokers.redis.connections import Connections
+from outwork.brokers.redis.options import read_options
 from outwork.errors import BrokerFull, BrokerUnavailable
 from outwork.ids import new_claim_id
 from outwork.job import Answer, State
@@ -116,6 +119,28 @@ def test_killed_connections_are_replaced(server: RedisServer, broker: RedisBroke
     put(broker)
     listener.join(60)
     assert len(listener.claimed) == 1
+
+
+def clients(server: RedisServer) -> int:
+    """How many connections the server has, beside the one that asks."""
+    return len(server.ask("CLIENT", "LIST").splitlines()) - 1
+
+
+def test_what_a_rush_opened_is_closed_again(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server that stood still for a while would have more connections for ever."""
+    connections = Connections(read_options(server.url(), None))
+    first, second, third = connections.take(), connections.take(), connections.take()
+    for wire in (first, second, third):
+        connections.give(wire)
+    assert connections.take() is third
+    connections.give(third)
+    until(lambda: clients(server) == 3, "three connections")
+    monkeypatch.setattr(connections_module, "SPARE", 0.0)
+    for _ in range(5):
+        assert connections.take() is third
+        connections.give(third)
+    until(lambda: clients(server) == 1, "the end of two connections")
+    connections.close()
 
 
 def test_forgotten_scripts_are_sent_again(server: RedisServer, broker: RedisBroker) -> None:

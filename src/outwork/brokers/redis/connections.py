@@ -8,6 +8,7 @@ Cluster the one node that has this slot is all we talk to.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,8 @@ from outwork.brokers.redis.options import Address, Options
 
 IDLE: Final = 8
 """Connections kept that nobody uses. More are opened while more threads call at once."""
+SPARE: Final = 20.0
+"""Seconds after which a connection beside the last one is closed that nobody needed."""
 READ_SIZE: Final = 131_072
 """Bytes read at once: the reply to an exchange of 200 small jobs has 60 KB."""
 
@@ -45,14 +48,16 @@ class Link(Protocol):
 
 
 class Wire:
-    """An open connection. `fresh`: nothing was sent on it yet, so it cannot have gone stale while it lay idle."""
+    """An open connection. `fresh`: nothing was sent on it yet, so it cannot have gone stale while it lay idle.
+    `used_at`: when it was given back last, by the monotonic clock."""
 
-    __slots__ = ("_link", "era", "fresh")
+    __slots__ = ("_link", "era", "fresh", "used_at")
 
     def __init__(self, link: Link, era: int) -> None:
         self._link = link
         self.era = era
         self.fresh = True
+        self.used_at = 0.0
 
     def send(self, *commands: Command) -> None:
         """Write the commands in one piece."""
@@ -110,7 +115,9 @@ class Connections:
         if self._closed or wire.era != self._era or len(self._idle) >= IDLE:
             wire.close()
         else:
+            wire.used_at = time.monotonic()
             self._idle.append(wire)
+            self._close_spare(wire.used_at - SPARE)
 
     def lost(self, era: int, place: Address | None = None) -> None:
         """The server of that era is not, or no longer, where we thought (but at `place`, if that is known)."""
@@ -131,6 +138,12 @@ class Connections:
                 self._idle.pop().close()
             except IndexError:  # another thread took the last one
                 return
+
+    def _close_spare(self, then: float) -> None:
+        """Close one that was not used since then: the last one given is the first one taken, so it lies at the left."""
+        with suppress(IndexError):  # another thread took the last one
+            if len(self._idle) > 1 and self._idle[0].used_at < then:
+                self._idle.popleft().close()
 
     def open(self) -> Wire:
         """A new connection. Raises Fault."""
