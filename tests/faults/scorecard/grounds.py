@@ -262,10 +262,15 @@ class RabbitGround(Ground):
         return self._server.messages(self._prefix).get(f"{self._prefix}.dead", 0)
 
     def look(self) -> str:
-        """Its queues, and how the delayed messages go from one to the next."""
-        queues = self._server.ctl("list_queues", "name", "messages", "messages_ready", "consumers", "state")
+        """Its queues, who consumes them, and how the delayed messages go from one to the next."""
+        asked = (
+            ("list_queues", "name", "messages", "messages_ready", "consumers", "state"),
+            ("list_consumers", "queue_name", "channel_pid", "consumer_tag", "active", "activity_status"),
+            ("list_bindings",),
+        )
+        lines = [line for words in asked for line in self._server.ctl(*words).splitlines() if self._prefix in line]
         return "\n".join(
-            line for line in (queues + self._server.ctl("list_bindings")).splitlines() if self._prefix in line
+            [*lines, self._server.ctl("list_channels", "pid", "consumer_count", "messages_unacknowledged")]
         )
 
     def kill_connections(self) -> None:
