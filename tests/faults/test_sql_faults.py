@@ -22,11 +22,11 @@ from msgspec import Raw
 
 from outwork import Outwork
 from outwork.brokers import open_broker
-from outwork.brokers.base import Settlement, Share
+from outwork.brokers.base import Claim, Claimed, Settlement, Share
 from outwork.brokers.sql.postgresql.session import connect
 from outwork.errors import BrokerRefused, BrokerUnavailable, SchemaError
 from outwork.ids import new_job_id
-from outwork.job import Answer, Done, Job, State
+from outwork.job import Again, Answer, Dead, Done, Job, Outcome, Release, State
 from support import chores
 from support.ledger import Ledger, write
 from support.mariadb_server import MariaDBServer, shared_mariadb
@@ -237,6 +237,41 @@ def test_a_settle_that_waits_for_a_rescue_is_stale(server: Server) -> None:
         assert told == [Answer.STALE]
         [record] = broker.get([one.id])  # type: ignore[attr-defined]
         assert (record.state, record.claim_id) == (State.RUNNING, "of another")
+
+
+@pytest.mark.parametrize("size", [4, 12])
+def test_a_frozen_worker_is_in_nobodys_way(server: Server, size: int) -> None:
+    """One that stands still in a transaction keeps rows locked: its own only, however few there are beside them."""
+    with closing(open_broker(server.url())) as broker, closing(server.connect()) as frozen:
+        broker.enqueue([a_job() for _ in range(size + 3)])
+
+        def claim(worker: str, count: int) -> list[Claimed]:
+            return broker.exchange(secrets.token_hex(16), [], [Share("default", count)], count, count, worker).claimed
+
+        [its] = claim("frozen", 1)
+        ours = claim("healthy", size)
+        outcomes: tuple[Outcome, ...] = (Done(b"1"), Again(0.0), Dead(()), Release())
+        ends = [Settlement(one.id, one.claim_id, outcomes[n % 4]) for n, one in enumerate(ours[: size - 1])]
+        done: list[Claimed] = []
+
+        def work() -> None:
+            broker.extend([Claim(one.id, one.claim_id) for one in ours])
+            for some in (ends[:2], ends[2:]):
+                assert set(broker.exchange(secrets.token_hex(16), some, [], 0, 0, "healthy").answers) == {Answer.DONE}
+            done.extend(claim("healthy", 1))
+
+        with frozen.cursor() as cursor:
+            if isinstance(server, MariaDBServer):  # as workers do
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute("BEGIN")
+            for table in ("running", "job"):
+                cursor.execute(f"SELECT id FROM outwork_{table} WHERE id = %s FOR UPDATE", [its.id])
+            cursor.execute("SELECT id FROM outwork_ready ORDER BY queue, solo, turn, due, id LIMIT 1 FOR UPDATE")
+            thread = threading.Thread(target=work)
+            thread.start()
+            until(lambda: len(done) == 1, "work beside it")
+            cursor.execute("ROLLBACK")
+        thread.join(60)
 
 
 def test_a_partition_heals(server: Server, ledger: Ledger, environ: dict[str, str], tmp_path: Path) -> None:

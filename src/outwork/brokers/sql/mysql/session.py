@@ -164,6 +164,9 @@ class MySQLTransaction(ServerTransaction):
             return "IN ('" + "', '".join(values) + "')", []
         return among(list(values)), [*values]
 
+    def _about(self, name: str, among: str) -> str:
+        return super()._about(name, among).replace("{these}", among.removeprefix("IN "))
+
     def succeed(self, claim_id: str, results: Mapping[str, bytes], prune_at: float) -> int:
         if len(results) > AT_ONCE or sum(map(len, results.values())) > RESULTS_LIMIT:
             raise ValueError("too large for one statement")
@@ -174,7 +177,7 @@ class MySQLTransaction(ServerTransaction):
         done, _ = self._together(
             [
                 (self._sql["succeed"], [self.now.wall, prune_at, given, claim_id]),
-                (self._sql["stop"].replace("{ids}", among), ids),
+                (self._about("stop", among), ids),
             ]
         )
         self.ends = True
@@ -191,7 +194,7 @@ class MySQLTransaction(ServerTransaction):
         done, _ = self._together(
             [
                 (self._sql["succeed_bound"], [self.now.wall, prune_at, given, claim_id]),
-                (self._sql["unbind_of"].replace("{ids}", among), [claim_id, *ids]),
+                (self._about("unbind_of", among), [claim_id, *ids]),
             ]
         )
         self._expect(len(results), done.changed)
@@ -206,9 +209,7 @@ class MySQLTransaction(ServerTransaction):
             "run": [claim_id, worker, lease_until, self.now.wall, *values],
             "bodies": values,
         }
-        gone, _, bodies = self._together(
-            [(self._sql[name].replace("{ids}", among), given) for name, given in steps.items()]
-        )
+        gone, _, bodies = self._together([(self._about(name, among), given) for name, given in steps.items()])
         self._expect(len(ids), gone.changed)
         found = {row[0]: claimed_of(row, claim_id) for row in bodies.rows}
         return [found[job_id] for job_id in ids]

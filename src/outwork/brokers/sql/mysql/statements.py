@@ -19,6 +19,15 @@ NOW: Final = "SELECT UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6"
 """In seconds, and without the session's time zone, which has an hour twice in autumn."""
 SET_NOW: Final = "SET @outwork_now = UNIX_TIMESTAMP() + MICROSECOND(NOW(6)) / 1e6 + %s"
 COLUMNS: Final = "id, task, queue, priority, due, enqueued_at, max_crashes, at_most_once, expires_at, body, token"
+THESE: Final = "JSON_TABLE(JSON_ARRAY{these}, '$[*]' COLUMNS (id VARCHAR(255) PATH '$')) v"
+"""Ids as rows. What is locked one by one is joined to them by its key: of a small table, or for many of its rows, the
+server would else read all rows, and wait for those that others have locked."""
+
+
+def by_key(table: str, key: str = "id") -> str:
+    """Delete the rows with these keys, and touch no other."""
+    return f"DELETE t FROM {THESE} STRAIGHT_JOIN {{p}}{table} t FORCE INDEX (PRIMARY) ON t.{key} = v.id"
+
 
 SQL: Final = {
     "place_ready": """
@@ -52,17 +61,30 @@ SQL: Final = {
         SELECT r.id, 'SUCCESSFUL', r.queue, r.task, %s, %s, r.claim_id, r.worker, r.started_at, r.cancel_requested,
             v.result
         FROM JSON_TABLE(%s, '$[*]' COLUMNS (id VARCHAR(64) PATH '$[0]', result LONGTEXT PATH '$[1]')) v
-        STRAIGHT_JOIN {p}running r ON r.id = v.id WHERE r.claim_id = %s FOR UPDATE""",
+        STRAIGHT_JOIN {p}running r FORCE INDEX (PRIMARY) ON r.id = v.id WHERE r.claim_id = %s FOR UPDATE""",
     "succeed_bound": """
         INSERT INTO {p}ended (id, state, queue, task, finished_at, prune_at, claim_id, worker, started_at,
             cancel_requested, result)
         SELECT b.id, 'SUCCESSFUL', b.queue, b.task, %s, %s, b.claim_id, b.worker, b.started_at, b.cancel_requested,
             v.result
         FROM JSON_TABLE(%s, '$[*]' COLUMNS (id VARCHAR(64) PATH '$[0]', result LONGTEXT PATH '$[1]')) v
-        STRAIGHT_JOIN {p}bound b ON b.id = v.id WHERE b.claim_id = %s AND b.lease_until IS NOT NULL
-        FOR UPDATE""",
-    "unready": f"DELETE r FROM {{p}}job j STRAIGHT_JOIN {{p}}ready r ON {PLACE} WHERE j.id {{ids}}",
-    "unscheduled": f"DELETE s FROM {{p}}job j STRAIGHT_JOIN {{p}}scheduled s ON {APPOINTMENT} WHERE j.id {{ids}}",
+        STRAIGHT_JOIN {p}bound b FORCE INDEX (PRIMARY) ON b.id = v.id
+        WHERE b.claim_id = %s AND b.lease_until IS NOT NULL FOR UPDATE""",
+    "stop": by_key("running"),
+    "unend": by_key("ended"),
+    "forget": by_key("job"),
+    "unbind": by_key("bound"),
+    "unbind_of": f"""
+        DELETE b FROM (SELECT %s AS claim_id) c STRAIGHT_JOIN {THESE}
+        STRAIGHT_JOIN {{p}}bound b FORCE INDEX (PRIMARY) ON b.id = v.id WHERE b.claim_id = c.claim_id""",
+    "unmark": by_key("outbox"),
+    "forget_workers": by_key("worker", "worker"),
+    "unready": f"""
+        DELETE r FROM {THESE} STRAIGHT_JOIN {{p}}job j FORCE INDEX (PRIMARY) ON j.id = v.id
+        STRAIGHT_JOIN {{p}}ready r FORCE INDEX (PRIMARY) ON {PLACE}""",
+    "unscheduled": f"""
+        DELETE s FROM {THESE} STRAIGHT_JOIN {{p}}job j FORCE INDEX (PRIMARY) ON j.id = v.id
+        STRAIGHT_JOIN {{p}}scheduled s FORCE INDEX (PRIMARY) ON {APPOINTMENT}""",
     "ready_queues": "SELECT DISTINCT queue FROM {p}ready",
     "scheduled_queues": "SELECT DISTINCT queue FROM {p}scheduled",
     "bound_queues": "SELECT DISTINCT queue FROM {p}bound",

@@ -36,6 +36,10 @@ class ServerBound(ServerOutbox):
         """The end of a condition that a column is one of these (not none), and its parameters."""
 
     @abstractmethod
+    def _about(self, name: str, among: str) -> str:
+        """A statement about some rows; `among`: the end of the condition that tells which."""
+
+    @abstractmethod
     def _handed(self, claim_id: str, rows: Iterable[Sequence[Any]]) -> dict[str, Claimed]:
         """Rows of `bodies`, as they are handed to a worker, by job id."""
 
@@ -102,7 +106,7 @@ class ServerBound(ServerOutbox):
         found: dict[str, Claimed] = {}
         for at in range(0, len(ids), AT_ONCE):
             among, values = self._among(ids[at : at + AT_ONCE])
-            run, bodies = (self._sql[name].replace("{ids}", among) for name in ("run_bound", "bodies"))
+            run, bodies = (self._about(name, among) for name in ("run_bound", "bodies"))
             ran, rows = self._together(
                 [(run, [claim_id, worker, lease_until, self.now.wall, *values]), (bodies, values)]
             )
@@ -170,7 +174,7 @@ class ServerBound(ServerOutbox):
         for name, wanted in (("present", list(ids)), ("cells", sorted(names))):
             for at in range(0, len(wanted), AT_ONCE):
                 among, values = self._among(wanted[at : at + AT_ONCE])
-                statements.append((self._sql[name].replace("{ids}", among), values))
+                statements.append((self._about(name, among), values))
         last = len(statements) - len(range(0, len(names), AT_ONCE))
         fronts = [(self._sql["front_of_line"], [line.queue, -line.priority] * 4) for line in lines]
         answers = [answer.rows for answer in self._together([*statements, *fronts])]

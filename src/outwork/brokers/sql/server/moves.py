@@ -75,9 +75,12 @@ class ServerTransaction(ServerBound):
     def _kinds(self) -> list[tuple[str, str, str]]:
         """The (queue, task, state) that there are among the ended, by few looks at their index."""
 
+    def _about(self, name: str, among: str) -> str:
+        return self._sql[name].replace("{ids}", among)
+
     def _run_ids(self, name: str, ids: Collection[str], *before: object) -> int:
         return sum(
-            self._run(self._sql[name].replace("{ids}", among), [*before, *values])
+            self._run(self._about(name, among), [*before, *values])
             for among, values in map(self._among, parts(list(ids)))
         )
 
@@ -85,7 +88,7 @@ class ServerTransaction(ServerBound):
         return [
             row
             for among, values in map(self._among, parts(list(ids)))
-            for row in self._rows(self._sql[name].replace("{ids}", among), [*before, *values])
+            for row in self._rows(self._about(name, among), [*before, *values])
         ]
 
     def _soon(self, name: str, rows: Sequence[Sequence[object]]) -> None:
@@ -96,7 +99,7 @@ class ServerTransaction(ServerBound):
 
     def _soon_ids(self, name: str, ids: Collection[str], *before: object) -> None:
         for among, values in map(self._among, parts(list(ids))):
-            said = self._sql[name].replace("{ids}", among), [*before, *values]
+            said = self._about(name, among), [*before, *values]
             if self.defers:
                 self._waiting.append(said)
             else:
@@ -272,7 +275,7 @@ class ServerTransaction(ServerBound):
         for name in ("lost_of", "lost_bound_of"):
             if workers and len(found) < limit:
                 among, values = self._among(workers)
-                rows = self._rows(self._sql[name].replace("{ids}", among), [*values, limit])
+                rows = self._rows(self._about(name, among), [*values, limit])
                 found.update((row[0], None) for row in rows)
         return list(found)[:limit]
 
