@@ -31,7 +31,7 @@ test: $(VENV)/.test ## everything, on real servers; CI=true: a server that is mi
 
 faults: $(VENV)/.test ## every fault on every broker, and its pages (15 min)
 	tools/servers
-	FAULTS_PAGE="docs/reliability.md README.md" FAULTS_CELLS="$(CELLS)" $(BIN)/pytest -n 4 --dist worksteal -m cell -k "$(CELLS)" $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
+	FAULTS_PAGE="docs/reliability.md README.md" FAULTS_CELLS="$(CELLS)" $(BIN)/pytest -n 4 -m cell -k "$(CELLS)" $(addprefix tests/,faults conformance embedded unit/test_sqlite_broker.py)
 
 bench: $(VENV)/.test ## the benchmarks (15 min); `make page` shows what they measured
 	tools/servers

@@ -25,6 +25,8 @@ DEADLINE: Final = 90.0
 FOLDERS: Final = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path("/usr/local/sbin"))
 """Where packages put the server's own scripts; those in the PATH may insist on the system's node and user."""
 
+ADVANCED: Final = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 30000}]}].\n"
+"""As docs/rabbitmq.md has it; the server's default is three minutes."""
 COOKIE: Final = ".erlang.cookie"
 """What the nodes of a cluster share."""
 
@@ -58,6 +60,7 @@ class RabbitServer:
             *(f"{name} = {value}" for name, value in (settings or {}).items()),
         ]
         (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+        (folder / "advanced.config").write_text(ADVANCED)
         (folder / "plugins").write_text("[].\n")
         if mate is not None:
             shutil.copy(mate.folder / COOKIE, folder / COOKIE)
@@ -81,6 +84,7 @@ class RabbitServer:
             "HOME": str(self.folder),
             "RABBITMQ_NODENAME": self._node,
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),

@@ -61,6 +61,8 @@ class Verdict(NamedTuple):
     early: int
     seconds: float
     replayed: int
+    again: dict[str, list[tuple[str, float, int]]]
+    """What the ledger has of the jobs that ended more than once: event, seconds of the monotonic clock, process."""
 
 
 class Run:
@@ -327,6 +329,11 @@ class Run:
             early=0 if self.own_clock else len(early(entries)),
             seconds=max(0.0, last - self.healed),
             replayed=sum(replay(entries, key, record) for key, record in records.items() if record is not None),
+            again={
+                key: [(e.event, round(e.at, 3), e.pid) for e in entries if e.key == key]
+                for key in ends
+                if times.count(key) > 1
+            },
         )
 
 
