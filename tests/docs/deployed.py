@@ -14,6 +14,7 @@ from typing import Final
 
 from docs.runner import blocks
 from support.ledger import VARIABLE, Ledger
+from support.programs import ended
 from support.workers import Running
 
 ROOT: Final = Path(__file__).parents[2]
@@ -119,19 +120,9 @@ class Machine:
 
     def run(self, *words: str, code: int = 0, **environ: str) -> str:
         """Run a program to an end with this exit code; what it said, both ways."""
-        done = subprocess.run(
-            [self.found(words[0]), *words[1:]],
-            cwd=self.folder,
-            env=self.environ | environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}"
-        return done.stdout
+        found, said = ended([self.found(words[0]), *words[1:]], self.folder, self.environ | environ)
+        assert found == code, f"{' '.join(words)} ended with {found}:\n{said}"
+        return said
 
     def found(self, program: str) -> str:
         path = shutil.which(program, path=self.environ["PATH"])

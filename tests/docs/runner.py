@@ -27,6 +27,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from support.programs import ended
+
 FENCE: Final = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FILE: Final = re.compile(r"# ([\w./]+\.(?:py|toml))(, continued)?\n")
 LANGUAGES: Final = {"python", "toml", "console", "text"}
@@ -177,6 +179,7 @@ class Session:
 
     def _ask(self, command: str, expected: str) -> None:
         """What a server answers, and the ids in it; one that is asked to do something is asked once."""
+
         deadline = time.monotonic() + PATIENCE
         while True:
             self._run("bash", "-c", command.replace("curl", CURL, 1))
@@ -190,18 +193,8 @@ class Session:
             self._addresses |= zip(shown, real, strict=True)
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        self._code, self._said = done.returncode, self._as_shown(done.stdout)
+        self._code, said = ended(command, self.folder, self._environment)
+        self._said = self._as_shown(said)
 
     # ---- a worker that goes on --------------------------------------------------------------------------------------
 

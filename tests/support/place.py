@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
 from support.ledger import VARIABLE, Ledger
+from support.programs import ended
 from support.sites import Site, Sites, sites_in
 from support.workers import Running
 
@@ -48,19 +49,9 @@ class Place:
 
     def ends(self, code: int, /, *words: str, **environ: str) -> str:
         """`python -m WORDS` to an end with this exit code; what it said, both ways."""
-        done = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=self.folder,
-            env=self._environ | environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == code, f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}"
-        return done.stdout
+        found, said = ended([sys.executable, "-m", *words], self.folder, self._environ | environ)
+        assert found == code, f"{' '.join(words)} ended with {found}:\n{said}"
+        return said
 
     def worker(self, *words: str, **environ: str) -> Running:
         """`python -m WORDS`, a command that is a worker: it goes on."""
