@@ -224,6 +224,14 @@ class Run:
             return dict.fromkeys(set(self.ids) - set(self.ledger.keys("E")), "no end in the ledger")
         return {key: one.state for key, one in self.records().items() if one is not None and not one.state.finished}
 
+    def unreported(self, pids: Iterable[int]) -> int:
+        """How many jobs these processes have ended, as the ledger says, and the broker's records do not say so yet."""
+        if not self.ground.keeps:
+            return 0  # its bound is twice as high for that
+        workers = set(pids)
+        ended = {entry.key for entry in self.ledger.entries() if entry.event == "E" and entry.pid in workers}
+        return len(ended & self.still_open().keys())
+
     def all_work(self, pids: Iterable[int]) -> None:
         """Wait until each of these processes has ended a job."""
         wanted = set(pids)

@@ -79,6 +79,7 @@ def freeze_a_worker(run: Run) -> None:
     victim = run.running[0]
     run.hit()
     victim.signal_all(signal.SIGSTOP)
+    run.bound += run.unreported(victim.worker_pids())
     lasts(3 * LEASE)
     victim.signal_all(signal.SIGCONT)
 
